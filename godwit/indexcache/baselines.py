@@ -58,7 +58,7 @@ def similar_plan(similarity_NN: Sequence[Sequence[float]], num_full: int) -> Sha
     gain = [
         [sum(similarity_NN[m][j] for m in range(j + 1, i)) for i in range(num_layers + 1)] for j in range(num_layers)
     ]
-    best = {(0, 1): (0.0, (0,))}
+    best: dict[tuple[int, int], tuple[float, tuple[int, ...]]] = {(0, 1): (0.0, (0,))}
     for count in range(2, num_full + 1):
         for layer in range(count - 1, num_layers):
             options = [

@@ -150,8 +150,9 @@ class Runner:
             self.journal.write(fresh)
             found |= dict(zip(missing, fresh, strict=True))
         self.progress.advance(len(rows) * len(plans))
-        sums = [found[row].get("sums") for row in rows]
-        for row, values in zip(rows, sums, strict=True):
+        sums: list[list[float]] = []
+        for row in rows:
+            values = found[row].get("sums")
             if not isinstance(values, list) or len(values) != len(plans):
                 raise GodwitError(
                     f"the journal's sums of round {number}, row {row} are not {len(plans)} numbers: it is damaged; "
@@ -159,6 +160,7 @@ class Runner:
                 )
             if not all(isinstance(value, float) and math.isfinite(value) for value in values):
                 raise GodwitError("a loss is not finite (NaN or Inf); the model's weights are damaged or it diverged")
+            sums.append(values)
         return sums
 
     def _own_plans(self, row: int, plans: Sequence[str]) -> list[str]:
