@@ -145,7 +145,16 @@ class Calibration:
             raise GodwitError("no calibration token has a next one, so there is no loss to compare plans by")
 
 
-def draw_rows(prepared: "Prepared", *, num_rows: int, seq_len: int, topk: int, single: bool, seed: int) -> Calibration:
+def draw_rows(
+    prepared: "Prepared",
+    *,
+    num_rows: int,
+    seq_len: int,
+    topk: int,
+    single: bool,
+    seed: int,
+    splits: Sequence[str] = ("valid", "train"),
+) -> Calibration:
     """Rows from prepared texts: held-out documents first, then others.
 
     Args:
@@ -154,10 +163,11 @@ def draw_rows(prepared: "Prepared", *, num_rows: int, seq_len: int, topk: int, s
         topk: rows without a document longer than this are passed over.
         single: only rows that are one document, or a part of one.
         seed: of the choice.
+        splits: which documents, in this order; ("valid",) are held-out ones alone.
     """
     rows: list[Row] = []
     taken: dict[str, int] = {}
-    for split in ("valid", "train"):
+    for split in splits:
         if not prepared.num_tokens(split) or len(rows) == num_rows:
             continue
         before = len(rows)

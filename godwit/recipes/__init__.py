@@ -25,7 +25,7 @@ from godwit.base.plugins import Room
 if TYPE_CHECKING:
     from godwit.train.config import TrainConfig
 
-ROOM = Room("godwit.recipes", noun="recipe")
+ROOM = Room("godwit.recipes", noun="recipe", furniture=("studies",))
 
 
 def variants(name: str) -> list[str]:
