@@ -16,9 +16,9 @@ from godwit.recipes.studies._journal import opened
 def test_claims_are_decided_by_their_figures() -> None:
     assert findings.at_most("a", [0.5, 1.4], 1.0, unit="%").holds
     assert not findings.at_most("a", [0.5, 1.6], 1.0, unit="%").holds
-    # Mean 0.2, standard error 0.1: exactly at the border is noise.
-    spread = [0.1, 0.1, 0.4]
-    assert findings.standard_error(spread) == pytest.approx(0.1)
+    # Mean 0.2, standard error 0.1: two of them are noise.
+    spread = [0.1, 0.1, 0.41]
+    assert findings.standard_error(spread) == pytest.approx(0.31 / 3)
     for figures, clear in (([0.2, 0.21, 0.19], True), (spread, False), ([-0.2, -0.21], False), ([0.1], True)):
         assert findings.more_than_noise("b", figures, unit="points").holds == clear
         assert findings.no_more_than_noise("b", figures, unit="points").holds != clear
@@ -35,7 +35,12 @@ def test_the_table_says_what_does_not_hold_and_the_files_hold_every_value(tmp_pa
         findings.at_most("smaller", (1.0, 2.0), 1.0, unit="%"),
     )
     found = findings.Findings(
-        title="T & T", setting="S", columns=("loss", "recall"), lines=lines, claims=claims, plots=(("P", "n", "<svg/>"),)
+        title="T & T",
+        setting="S",
+        columns=("loss", "recall"),
+        lines=lines,
+        claims=claims,
+        plots=(("P", "n", "<svg/>"),),
     )
     text = findings.table(found)
     assert "| dense  | 2.1000 ± 0.1000 |               - |" in text

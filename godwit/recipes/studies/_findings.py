@@ -95,7 +95,7 @@ def table(found: Findings) -> str:
     rows = [[line.name, *_cells(found, line)] for line in found.lines]
     widths = [max(len(row[place]) for row in [head, *rows]) for place in range(len(head))]
     marks = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    lines = ["| " + " | ".join(f"{cell:<{w}}" for cell, w in zip(row, widths)) + " |" for row in [head, marks, *rows]]
+    lines = [_row(row, widths) for row in [head, marks, *rows]]
     claims = [
         f"* **{claim.verdict}**: {claim.text} ({shown(claim.figures, sign=True)} {claim.unit})"
         for claim in found.claims
@@ -118,6 +118,13 @@ def write(found: Findings, folder: Path) -> Path:
 def _clear(figures: Sequence[float]) -> bool:
     spread = standard_error(figures)
     return fmean(figures) > (0.0 if math.isnan(spread) else NOISE * spread)
+
+
+def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
+    first, *others = (
+        cell.ljust(w) if place == 0 else cell.rjust(w) for place, (cell, w) in enumerate(zip(cells, widths))
+    )
+    return "| " + " | ".join([first, *others]) + " |"
 
 
 def _cells(found: Findings, line: Line) -> list[str]:

@@ -20,6 +20,7 @@ import torch
 
 from godwit.data.config import DataConfig
 from godwit.data.prepare import prepare
+from godwit.data.recall import Task
 from godwit.evals.retrieval import retrieval
 from godwit.indexcache.calibration import Row, draw_rows
 from godwit.models.decoder import Decoder
@@ -38,7 +39,7 @@ class Test:
     """What a model is tried on: rows of text, and how many retrieval questions of which length."""
 
     rows: Sequence[Row]
-    tasks: tuple[str, ...]
+    tasks: tuple[Task, ...]
     num_tokens: int
     num_samples: int
     seed: int
@@ -75,7 +76,7 @@ def quality(folder: Path, test: Test, *, plan: SharePlan | None = None) -> dict[
     found["retrieval"] = {
         task: retrieval(
             model, tokenizer, task=task, num_tokens=test.num_tokens, num_samples=test.num_samples, seed=test.seed
-        )
+        ).accuracy
         for task in test.tasks
     }
     return found

@@ -12,6 +12,7 @@ from statistics import fmean
 from typing import Any
 
 from godwit.base.runs import RunFolder
+from godwit.data.recall import Task
 from godwit.models.convert import IndexerShape, convert
 from godwit.recipes.studies._findings import Findings, Line, at_most, more_than_noise
 from godwit.recipes.studies._journal import Journal
@@ -50,7 +51,7 @@ class Options:
     """tokens of a row of text"""
     rows: int = 8
     """rows of text for each seed"""
-    tasks: tuple[str, ...] = ("needle", "multi_key", "tracking")
+    tasks: tuple[Task, ...] = ("needle", "multi_key", "tracking")
     """retrieval tasks; none leaves retrieval out"""
     retrieval_tokens: int = 4096
     """length of a retrieval question with its haystack"""

@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from godwit.data.recall import Task
 from godwit.indexcache.result import SearchResult, num_kept
 from godwit.indexcache.searching import search
 from godwit.models.families import config_from_hf
@@ -62,7 +63,7 @@ class Options:
     """rows for the loss, for each seed"""
     calibration_rows: int = 8
     """rows for the search, for each seed"""
-    tasks: tuple[str, ...] = ("needle", "multi_key", "tracking")
+    tasks: tuple[Task, ...] = ("needle", "multi_key", "tracking")
     """retrieval tasks; none leaves retrieval out"""
     retrieval_tokens: int = 4096
     """length of a retrieval question with its haystack"""
@@ -131,12 +132,12 @@ def _one_seed(options: Options, journal: Journal, seed: int, num_layers: int) ->
         figures[name] = journal.part(f"seed {seed}: {name}", lambda plan=plan: quality(source, test, plan=plan))
     for name, way, index_loss in TRAINED:
         plan = SharePlan.all_full(num_layers) if way == "full" else plans[way, TRAINED_RATIO]
-        figures[name] = journal.part(
-            f"seed {seed}: {name}",
-            lambda plan=plan, index_loss=index_loss, way=way: quality(
-                _distilled(options, journal, source, folder / f"{way}-{index_loss}", plan, index_loss, seed), test
-            ),
-        )
+
+        def distilled(plan: SharePlan = plan, index_loss: IndexLoss = index_loss, way: str = way) -> dict[str, Any]:
+            own = folder / f"{way}-{index_loss}"
+            return quality(_distilled(options, journal, source, own, plan, index_loss, seed), test)
+
+        figures[name] = journal.part(f"seed {seed}: {name}", distilled)
     return _Seed(search=found, figures=figures)
 
 
