@@ -57,10 +57,6 @@ class Findings:
     claims: tuple[Claim, ...]
     plots: tuple[tuple[str, str, str], ...] = ()
 
-    def line(self, name: str) -> Line:
-        """The row of that name."""
-        return next(line for line in self.lines if line.name == name)
-
 
 def at_most(text: str, figures: Sequence[float], limit: float, *, unit: str) -> Claim:
     """Holds if the mean is `limit` or less."""
