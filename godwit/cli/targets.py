@@ -76,8 +76,3 @@ def kind_of(target: str) -> str:
         model_folder(target)
     known = [*recipes.ROOM.names(), *published_models()]
     raise GodwitError(f"{target!r} is no recipe, published model or folder: {did_you_mean(target, known)}")
-
-
-def studies() -> Room:
-    """Studies by name."""
-    return Room("godwit.recipes.studies", noun="study")

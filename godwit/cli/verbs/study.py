@@ -18,26 +18,26 @@ import tyro
 
 from godwit.base.errors import GodwitError, did_you_mean
 from godwit.cli.options import parse
-from godwit.cli.targets import model_folder, studies
+from godwit.cli.targets import model_folder
+from godwit.recipes.studies import ROOM
 
-STUDIES = Path("studies")
+FOLDER = Path("studies")
 
 
 def run(arguments: list[str]) -> int:
     """Find the study, read its options, run it, print its table."""
-    room = studies()
     if not arguments or arguments[0] in ("-h", "--help"):
-        known = "\n".join(f"  {name:<12}  {room.summary(name)}" for name in room.names())
+        known = "\n".join(f"  {name:<12}  {ROOM.summary(name)}" for name in ROOM.names())
         print(f"usage: godwit study NAME --model MODEL [--out DIR] [--SETTING VALUE ...]\n\n{known}\n\n{__doc__}")
         return 0
     name = arguments[0]
     if name.startswith("-"):
-        raise GodwitError(f"the study comes first: godwit study NAME {name} ...; {did_you_mean('', room.names())}")
-    plugin = room.load(name)
+        raise GodwitError(f"the study comes first: godwit study NAME {name} ...; {did_you_mean('', ROOM.names())}")
+    plugin = ROOM.load(name)
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Words:
-        out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = STUDIES / name
+        out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = FOLDER / name
         """folder of the study"""
         options: Annotated[plugin.Options, tyro.conf.arg(name="")]
 
