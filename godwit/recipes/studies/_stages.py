@@ -7,7 +7,7 @@ import dataclasses
 from pathlib import Path
 from typing import Protocol
 
-from godwit.base.config import differences, to_json
+from godwit.base.config import differences, fingerprint, to_json
 from godwit.base.errors import GodwitError
 from godwit.base.runs import RunFolder
 from godwit.data.prepare import prepare
@@ -22,6 +22,8 @@ class StageOptions(Protocol):
     """What the options of every study say about training."""
 
     @property
+    def model(self) -> str: ...
+    @property
     def recipe(self) -> str: ...
     @property
     def sources(self) -> tuple[str, ...]: ...
@@ -32,10 +34,11 @@ class StageOptions(Protocol):
 def stage_config(options: StageOptions, stage: str, source: Path, journal: Journal, *, seed: int) -> TrainConfig:
     """The variant `<recipe>_<stage>` from the model in `source`, with the options' data and length."""
     config = starting_from(find(f"{options.recipe}_{stage}"), source)
-    data = dataclasses.replace(config.data, sources=options.sources or config.data.sources)
+    # The model's tokenizer under one name, so that all seeds share what is prepared.
+    data = dataclasses.replace(config.data, sources=options.sources or config.data.sources, tokenizer=options.model)
     if all(each.sources is None for each in config.stages):
         # Every stage of every seed reads the same texts, in an order of its own.
-        folder = journal.folder / f"data-{stage}"
+        folder = journal.folder / f"data-{fingerprint(data)[:8]}"
         prepare(data, folder, seed=0)
         data = dataclasses.replace(data, folder=str(folder))
     config = dataclasses.replace(config, seed=seed, data=data, sample_prompts=())
