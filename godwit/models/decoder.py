@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from godwit.base.errors import GodwitError
 from godwit.models.config import DecoderConfig
-from godwit.models.teaching import IndexLosses, Teaching
+from godwit.models.teaching import IndexLoss, IndexLosses, Teaching
 from godwit.nn.attention import Attend, AttnInput
 from godwit.nn.layer import DecoderLayer, LayerOutput
 from godwit.nn.moe import Experts, Gate, MixtureOfExperts, RouterStats
@@ -129,6 +129,7 @@ class Decoder(nn.Module):
         recompute: bool = False,
         attend: Attend | None = None,
         teach: bool = False,
+        index_loss: IndexLoss = "multi",
         measure: bool = False,
     ) -> Features:
         """Hidden states without the output head, as training wants them.
@@ -139,12 +140,13 @@ class Decoder(nn.Module):
             recompute: keep only each layer's input for the backward pass (activation checkpointing).
             attend: replaces dense attention in every layer; None computes it exactly.
             teach: compute the indexers' losses, over what the layers attend to.
+            index_loss: which layers teach an indexer, see `godwit.models.teaching`.
             measure: with them, the attention mass on what indexers would select (dense passes).
         """
         batch = self._attn_input(context, dense=dense, attend=attend, teach=teach)
         share = self._plan(plan, indices)
         given = dict(indices or {})
-        teaching = self._teaching(batch, measure=measure) if teach else None
+        teaching = self._teaching(batch, form=index_loss, measure=measure) if teach else None
         x_TD = self.model.embed_tokens(tokens_T)
         chosen: dict[int, Tensor] = {}
         routers: list[RouterStats] = []
@@ -205,13 +207,13 @@ class Decoder(nn.Module):
             rows.append(sum((router.load_E for router in ahead), idle))
         return torch.stack(rows) if rows else torch.zeros(0, self.config.routed_experts[0])
 
-    def _teaching(self, batch: AttnInput, *, measure: bool) -> Teaching:
+    def _teaching(self, batch: AttnInput, *, form: IndexLoss, measure: bool) -> Teaching:
         topk = self.config.index_topk_or_none
         if topk is None:
             raise GodwitError(
                 f"a {self.config.model_type} model has no indexers to train; godwit convert gives it some"
             )
-        return Teaching(batch, index_topk=topk, measure=measure)
+        return Teaching(batch, index_topk=topk, form=form, measure=measure)
 
     def _attn_input(
         self, context: AttnContext, *, dense: bool, attend: Attend | None = None, teach: bool = False

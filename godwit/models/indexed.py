@@ -4,10 +4,12 @@
 the index queries from its query latent, grouped-query attention from the layer's input, which is as wide as the model.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from godwit.base.errors import GodwitError
 from godwit.models.config import DecoderConfig
 from godwit.nn.indexer import Indexer
 from godwit.nn.share_plan import FULL, SharePlan
@@ -77,3 +79,17 @@ class IndexedConfig(DecoderConfig):
 
     def _special_to_hf(self) -> dict[str, Any]:
         return super()._special_to_hf() | {"indexer_types": list(self.indexer_types)}
+
+
+def with_plan(config: DecoderConfig, plan: SharePlan | str) -> IndexedConfig:
+    """`config` with another sharing plan, written as `SharePlan.named` reads it.
+
+    Raises:
+        GodwitError: a model without indexers, or a plan that does not fit it.
+    """
+    if not isinstance(config, IndexedConfig):
+        raise GodwitError(
+            f"a {config.model_type} model has no indexers, so there is nothing to share; godwit convert gives it some"
+        )
+    named = plan if isinstance(plan, SharePlan) else SharePlan.named(plan, config.num_hidden_layers)
+    return dataclasses.replace(config, indexer_types=SharePlan.parse(named, config.num_hidden_layers).types)

@@ -48,6 +48,20 @@ class SharePlan:
         return plan
 
     @classmethod
+    def named(cls, text: str, num_layers: int) -> "SharePlan":
+        """From letters, or from 1/n: every n-th layer, the first one first, has its own indexer (FSSSFSSS... for 1/4).
+
+        Raises:
+            GodwitError: neither of the two, or another number of letters than layers.
+        """
+        one, slash, freq = text.partition("/")
+        if not slash:
+            return cls.parse(text, num_layers)
+        if one != "1" or not freq.isdecimal() or freq == "0":
+            raise GodwitError(f"a uniform sharing plan is written 1/n, e.g. 1/4; got {text!r}")
+        return cls.from_freq(num_layers, int(freq), offset=1)
+
+    @classmethod
     def all_full(cls, num_layers: int) -> "SharePlan":
         """Every layer its own indexer: plain DSA."""
         return cls("F" * num_layers)
@@ -72,6 +86,12 @@ class SharePlan:
     def num_full(self) -> int:
         """How many layers run their own indexer."""
         return self.pattern.count("F")
+
+    @property
+    def groups(self) -> tuple[range, ...]:
+        """For each F layer in order, the layers that use its selection, itself first."""
+        firsts = [layer for layer, letter in enumerate(self.pattern) if letter == "F"]
+        return tuple(range(first, first + self.num_served(first)) for first in firsts)
 
     def is_full(self, layer: int) -> bool:
         """Whether `layer` runs its own indexer."""

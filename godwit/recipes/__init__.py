@@ -13,6 +13,7 @@ def smoke() -> TrainConfig: ...    # seconds, run by the tests
 Every public function that takes nothing and returns a `TrainConfig` is a variant: `glm9:paper` on the command line. A
 bare `glm9` means `default()` if there is one, else the function named like the recipe, else `small()`. A recipe holds
 settings and no logic; what differs between recipes is a config value, never an `if` in the floors below.
+Experiments over several runs are in `studies`, for `godwit study`.
 Proof it must bring: `paper()` has the published parameter counts, and `smoke()` trains.
 """
 
@@ -25,7 +26,7 @@ from godwit.base.plugins import Room
 if TYPE_CHECKING:
     from godwit.train.config import TrainConfig
 
-ROOM = Room("godwit.recipes", noun="recipe")
+ROOM = Room("godwit.recipes", noun="recipe", furniture=("studies",))
 
 
 def variants(name: str) -> list[str]:

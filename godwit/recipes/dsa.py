@@ -9,6 +9,8 @@ GLM-5's report states (arXiv 2602.15763, section 2.2 and its appendix), [V32] De
 Their batches are millions of tokens: on one machine give smaller ones, as `nano_warmup` and `nano_sparse` do.
 """
 
+from dataclasses import replace
+
 from godwit.data.config import DataConfig
 from godwit.models.config import DecoderConfig
 from godwit.models.convert import IndexerShape, sparse_config
@@ -20,6 +22,8 @@ from godwit.recipes._parts import B
 from godwit.train.config import Stage, TrainConfig
 
 SEQ_LEN = 202_752
+NANO_DATA = DataConfig(sources=("stdlib@1", "recall@1?docs=120&chars=24000"), vocab_size=4096, holdout=0.05)
+"""Half code, half of it with facts to be looked up, in documents of about 8,192 tokens."""
 WARMUP_BATCH = 14 * SEQ_LEN  # [P5] 14 sequences a step; [V32] 16 of 128K
 
 
@@ -82,38 +86,63 @@ def sparse() -> TrainConfig:
     )
 
 
+def sparse_warmup() -> TrainConfig:
+    """Instead of `warmup`, without dense attention: the KL runs over the indexer's own selection. Needs `--init_from`.
+
+    A.X K2's (arXiv 2608.30181). Its numbers are not known here: those of `warmup` stand in (ours). It learns to order
+    what it selects, and learns of other positions only as they enter the selection.
+    """
+    config = warmup()
+    stages = (replace(config.stages[0], name="sparse-warmup", attention="sparse"),)
+    return replace(config, name="dsa-sparse-warmup", stages=stages)
+
+
 def nano_warmup() -> TrainConfig:
-    """The warm-up for a model of the nano kind on two CPU cores, in minutes. All values (ours)."""
+    """The warm-up for a model of the nano kind on two CPU cores, in minutes. All values (ours), see above."""
     return TrainConfig(
         name="dsa-nano-warmup",
         model=_nano_model(),
         init_from="converted/",
-        data=DataConfig(sources=("stdlib",), vocab_size=4096, holdout=0.05),
+        data=NANO_DATA,
         optim=OptimConfig(lr=1e-2, min_lr=5e-4),
-        stages=(Stage(name="warmup", tokens=200_000, seq_len=2048, trains="indexers"),),
+        # Many short rows to learn what is looked for, then some as long as the model takes.
+        stages=(
+            Stage(name="warmup", tokens=196_608, seq_len=2048, trains="indexers"),
+            Stage(name="warmup-long", tokens=98_304, seq_len=8192, trains="indexers"),
+        ),
         batch_tokens=4096,
         mtp_depths=1,
-        eval_every=10,
-        eval_rows=8,
-        checkpoint_every=25,
+        eval_every=20,
+        eval_rows=4,
+        checkpoint_every=10,
     )
 
 
+def nano_sparse_warmup() -> TrainConfig:
+    """`nano_warmup` over the indexer's own selection, which costs no dense attention (see `sparse_warmup`)."""
+    config = nano_warmup()
+    stages = tuple(replace(stage, attention="sparse") for stage in config.stages)
+    return replace(config, name="dsa-nano-sparse-warmup", stages=stages)
+
+
 def nano_sparse() -> TrainConfig:
-    """The adaptation to go with `nano_warmup`. All values (ours)."""
+    """The adaptation to go with `nano_warmup`. All values (ours), see above."""
     return TrainConfig(
         name="dsa-nano-sparse",
         model=_nano_model(),
         init_from="runs/dsa-nano-warmup/model",
-        data=DataConfig(sources=("stdlib",), vocab_size=4096, holdout=0.05),
-        optim=OptimConfig(lr=5e-4, min_lr=5e-4, schedule="constant"),
-        stages=(Stage(name="sparse", tokens=200_000, seq_len=2048, attention="sparse", trains="both"),),
+        data=NANO_DATA,
+        optim=OptimConfig(lr=5e-4, min_lr=5e-5),
+        stages=(
+            Stage(name="sparse", tokens=196_608, seq_len=4096, attention="sparse", trains="both"),
+            Stage(name="sparse-long", tokens=98_304, seq_len=8192, attention="sparse", trains="both"),
+        ),
         batch_tokens=4096,
         mtp_depths=1,
         mtp_weight=StepSchedule(values=(0.1,)),
-        eval_every=10,
-        eval_rows=8,
-        checkpoint_every=25,
+        eval_every=20,
+        eval_rows=4,
+        checkpoint_every=10,
         sample_prompts=("def read_lines(path):\n", "import os\n"),
         sample_tokens=96,
     )
@@ -144,4 +173,4 @@ def smoke() -> TrainConfig:
 def _nano_model(*, index_topk: int = 256, **shape: int) -> DecoderConfig:
     """What `godwit convert` makes of the nano recipe's model, with 4 index heads of 32; `shape` as in `nano.model`."""
     indexers = IndexerShape(index_topk=index_topk, index_n_heads=4, index_head_dim=32)
-    return sparse_config(nano.model(**shape), indexers)
+    return sparse_config(replace(nano.model(**shape), max_position_embeddings=8192), indexers)

@@ -80,7 +80,7 @@ def _fresh_or_given(config: TrainConfig, world: World) -> Decoder:
 def _given_weights(config: TrainConfig, world: World) -> Decoder:
     """The weights of `config.init_from`, whole on every rank."""
     assert config.init_from is not None
-    model = load_weights(config.init_from, dtype=torch.float32, device=world.device)
+    model = load_weights(config.init_from, dtype=torch.float32, device=world.device, plan=config.model.plan)
     given, wanted = (
         {name: value for name, value in to_json(each).items() if name not in NOT_SHAPE}
         for each in (model.config, config.model)

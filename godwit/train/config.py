@@ -13,6 +13,8 @@ from typing import Literal
 from godwit.base.errors import GodwitError
 from godwit.data.config import DataConfig, Packing
 from godwit.models.config import DecoderConfig
+from godwit.models.indexed import with_plan
+from godwit.models.teaching import IndexLoss
 from godwit.optim.config import OptimConfig
 from godwit.optim.schedules import GLM_BIAS_RATE, GLM_MTP_WEIGHT, BatchRamp, StepSchedule, lr_at
 
@@ -33,6 +35,8 @@ class Stage:
         attention: "dense" lets every token see its whole document; "sparse" uses the indexer's choice (DSA families).
         trains: "model" is the language-model loss and leaves indexers as they are; "indexers" freezes all else and
             lets them learn from the attention; "both" does both at once, each from its own loss.
+        index_loss: who teaches an indexer that several layers share: "multi" all of them, one by one; "mean" all of
+            them, by their mean attention (the same gradient, more memory); "single" only the layer it lies in.
     """
 
     name: str = "pretrain"
@@ -43,6 +47,7 @@ class Stage:
     packing: Packing | None = None
     attention: Literal["dense", "sparse"] = "dense"
     trains: Trains = "model"
+    index_loss: IndexLoss = "multi"
 
     def __post_init__(self) -> None:
         _positive(self, "tokens", "seq_len", where=f"stage {self.name!r}: ")
@@ -56,6 +61,8 @@ class TrainConfig:
         name: of the run, used in paths and reports.
         model: shape of the decoder.
         init_from: Hugging Face folder to start from; None starts from random weights.
+        plan: which layers share an indexer, FSSS... with one letter a layer, or 1/4 for every fourth its own; indexers
+            of S layers are dropped on loading. None keeps the plan in `model`.
         data: sources, tokenizer and packing.
         optim: optimiser and learning-rate schedule.
         stages: in order; a context or mix change is a new stage.
@@ -86,6 +93,7 @@ class TrainConfig:
     name: str
     model: DecoderConfig
     init_from: str | None = None
+    plan: str | None = None
     data: DataConfig
     optim: OptimConfig
     stages: tuple[Stage, ...]
@@ -112,6 +120,8 @@ class TrainConfig:
     sample_tokens: int = 128
 
     def __post_init__(self) -> None:
+        if self.plan is not None:
+            object.__setattr__(self, "model", with_plan(self.model, self.plan))
         _positive(self, "batch_tokens", "micro_batch_rows", "ce_chunk_tokens", "expert_parallel", "log_every")
         _positive(self, "eval_rows", "keep_last", "sample_tokens")
         _not_negative(self, "grad_clip", "mtp_depths", "balance_loss_weight", "eval_every", "checkpoint_every")

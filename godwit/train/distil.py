@@ -4,6 +4,8 @@
     sparse warm-up    Stage(trains="indexers", attention="sparse")   KL over the indexer's own selection
     adaptation        Stage(trains="both", attention="sparse")       the same KL; the LM loss for all the rest
 
+With `plan`, a run starts from a model whose layers all have an indexer and drops those of the layers that share
+(IndexCache, arXiv 2603.12201, section 3); `Stage.index_loss` says which layers teach the ones that are left.
 The sparse warm-up needs no dense attention (A.X K2, arXiv 2608.30181). The others are those of DeepSeek-V3.2
 (arXiv 2512.02556) and GLM-5 (arXiv 2602.15763). The losses are in `godwit.models.teaching`.
 """
@@ -27,7 +29,8 @@ def freeze_all_but_indexers(model: Decoder) -> None:
 def starting_from(config: TrainConfig, folder: Path) -> TrainConfig:
     """`config` for the model in a Hugging Face folder: its shape, its tokenizer, and no more context than it has.
 
-    Stages that are longer than that are cut to it, with as many rows and rows a step as before.
+    Stages that are longer than that are cut to it, with as many rows and rows a step as before. A model whose layers
+    share indexers already keeps its plan; to any other the config's is applied, if it has one.
 
     Raises:
         GodwitError: there is no model, or one that the stages do not fit.
@@ -45,6 +48,7 @@ def starting_from(config: TrainConfig, folder: Path) -> TrainConfig:
         config,
         init_from=str(folder),
         model=model,
+        plan=config.plan if model.plan is None or model.plan.num_full == model.num_hidden_layers else None,
         data=data,
         mtp_depths=depths,
     )

@@ -20,13 +20,19 @@ from godwit.train.state import TrainState, make_loader
 
 
 class IndexQuality(NamedTuple):
-    """What indexers are worth: the loss with dense attention, and for each layer (then prediction depth) two means over
-    tokens: its dense attention's divergence from its indexer, and the share of it on what would be selected.
+    """What indexers are worth: the loss with dense attention, and for each layer two means over tokens.
+
+    Attributes:
+        dense_loss: of the same model without selection.
+        kl_L: divergence of the layer's dense attention from the indexer it uses.
+        recall_L: share of that attention on what the indexer would select.
+        worst_F: for each indexer, the least recall among the layers it serves.
     """
 
     dense_loss: float
     kl_L: tuple[float, ...]
     recall_L: tuple[float, ...]
+    worst_F: tuple[float, ...]
 
 
 class Evaluation(NamedTuple):
@@ -80,7 +86,10 @@ def _pass(state: TrainState, stage: int, num_rows: int, *, dense: bool, measure:
     if measure:
         num_tokens = num_rows * config.stages[stage].seq_len
         kl_L, recall_L = (world.sum(torch.stack(index_sums).sum(0)) / num_tokens).tolist()
-        quality = IndexQuality(mean_loss, tuple(kl_L), tuple(recall_L))
+        plan = config.model.plan
+        assert plan is not None, "a model with indexers has a plan"
+        worst_F = tuple(min(recall_L[layer] for layer in served) for served in plan.groups)
+        quality = IndexQuality(mean_loss, tuple(kl_L), tuple(recall_L), worst_F)
     return Evaluation(mean_loss, loss / math.log(2) / max(num_bytes, 1.0), quality)
 
 

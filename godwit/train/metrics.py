@@ -81,6 +81,7 @@ class Metrics:
             if found.indexers is not None:
                 row |= {"dense_loss": found.indexers.dense_loss, "sparse_gap": found.loss - found.indexers.dense_loss}
                 row |= {"valid_index_kl": list(found.indexers.kl_L), "index_recall": list(found.indexers.recall_L)}
+                row |= {"index_recall_worst": list(found.indexers.worst_F)}
             self._write(row)
 
     def _row(self, plan: StepPlan, report: StepReport) -> dict[str, Any]:

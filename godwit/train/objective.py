@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from godwit.data.batch import Batch
 from godwit.models.decoder import Decoder
+from godwit.models.teaching import IndexLoss
 from godwit.nn.context import AttnContext
 from godwit.train.config import Trains
 from godwit.train.cross_entropy import IGNORE, chunked_cross_entropy
@@ -110,12 +111,13 @@ class Objective(nn.Module):
         scales: Scales,
         dense: bool = True,
         trains: Trains = "model",
+        index_loss: IndexLoss = "multi",
         measure: bool = False,
     ) -> Losses:
         """Losses of one micro-batch, with as many MTP depths as it has labels for.
 
-        `dense` lets tokens attend to their whole document (no indexer); `trains` is the stage's; `measure` adds the
-        attention mass on what the indexers would select.
+        `dense` lets tokens attend to their whole document (no indexer); `trains` and `index_loss` are the stage's;
+        `measure` adds the attention mass on what the indexers would select.
         """
         teach = trains != "model"
         features = self.model.features(
@@ -125,6 +127,7 @@ class Objective(nn.Module):
             num_mtp_depths=len(batch.labels_HT) - 1,
             recompute=self.recompute and torch.is_grad_enabled(),
             teach=teach,
+            index_loss=index_loss,
             measure=measure,
         )
         # Nothing learns from the words' loss where only indexers do: it is for the log.

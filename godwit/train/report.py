@@ -12,6 +12,7 @@ from typing import Any
 from godwit.base.files import read_json, write_atomic
 from godwit.base.progress import short_number, short_time
 from godwit.base.runs import RunFolder
+from godwit.train.index_plots import index_plots, index_table
 from godwit.train.plots import Curve, heat_map, line_plot
 
 STYLE = """
@@ -34,6 +35,7 @@ def write_report(run: RunFolder) -> Path:
         _headline(trained, validated),
         _facts(run, config, trained, validated),
         _next(run),
+        index_table(validated, config),
         *_plots(run, trained, validated),
         _samples(run.path / "samples.md"),
         f"<h2>Config</h2><pre>{html.escape(_config_lines(config))}</pre>",
@@ -128,6 +130,7 @@ def _plots(run: RunFolder, trained: list[dict[str, Any]], validated: list[dict[s
             steps=[row["step"] for row in validated], values=[row["bits_per_byte"] for row in validated], dots=True
         )
         plots.append(("Bits per byte", "validation text", line_plot([bits], ylabel="bits per byte")))
+    plots += index_plots(trained, validated)
     plots.append(
         ("Throughput", "tokens per second of steps", line_plot([curve("tokens_per_second")], ylabel="tokens/s"))
     )

@@ -91,7 +91,9 @@ def forward_backward(
     """
     sums = load_LE = None
     for micro in micros:
-        losses = state.objective(micro, scales, dense=stage.attention == "dense", trains=stage.trains)
+        losses = state.objective(
+            micro, scales, dense=stage.attention == "dense", trains=stage.trains, index_loss=stage.index_loss
+        )
         losses.total.backward()
         own = torch.cat([losses.sums_H, losses.balance_sum.float().view(1)])
         if losses.index_kl_L is not None:

@@ -11,7 +11,7 @@ from godwit.cli.targets import published_models
 def test_everything_is_listed_with_its_summary(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list"]) == 0
     text = capsys.readouterr().out
-    for word in ("recipes", "nano", "nano:smoke", "GLM-4.5-Air", "glm_moe_dsa", "stdlib", "parquet"):
+    for word in ("recipes", "nano", "nano:smoke", "studies", "GLM-4.5-Air", "glm_moe_dsa", "stdlib", "parquet"):
         assert word in text
     assert all(line == line.rstrip() for line in text.splitlines())
 

@@ -57,3 +57,17 @@ def test_frequency_of_zero_is_refused() -> None:
 def test_how_many_layers_a_selection_serves() -> None:
     plan = SharePlan("FFSSFS")
     assert [plan.num_served(layer) for layer in range(6)] == [1, 3, 3, 3, 2, 2]
+
+
+def test_uniform_plans_are_written_as_a_fraction() -> None:
+    assert str(SharePlan.named("1/4", 10)) == "FSSSFSSSFS"
+    assert str(SharePlan.named("1/1", 3)) == "FFF"
+    assert str(SharePlan.named("FSF", 3)) == "FSF"
+    for wrong in ("1/0", "2/4", "1/x", "/"):
+        with pytest.raises(GodwitError, match="written 1/n"):
+            SharePlan.named(wrong, 10)
+
+
+def test_groups_are_the_layers_each_indexer_serves() -> None:
+    groups = SharePlan("FSSFFS").groups
+    assert [list(group) for group in groups] == [[0, 1, 2], [3], [4, 5]]

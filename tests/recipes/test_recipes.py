@@ -58,3 +58,19 @@ def test_smoke_trains_to_a_checkpoint_that_loads(name: str, tmp_path) -> None:
 def test_misspelt_recipes_are_answered(recipe: str, message: str) -> None:
     with pytest.raises(GodwitError, match=message):
         find(recipe)
+
+
+def test_index_sharing_trains_as_published() -> None:
+    """IndexCache: 1,000 steps of warm-up and 4,000 sparse ones at 200K; 47 layers keep 12 indexers at 1/4."""
+    warmup, sparse = find("indexcache:paper_warmup"), find("indexcache:paper")
+    assert [config.total_tokens // config.batch_tokens for config in (warmup, sparse)] == [1000, 4000]
+    for config in (warmup, sparse):
+        assert config.model.num_hidden_layers == 47 and config.model.plan.num_full == 12
+        assert config.stages[0].seq_len > 200_000 and config.stages[0].index_loss == "multi"
+    assert warmup.freezes and sparse.stages[0].attention == "sparse" and sparse.stages[0].trains == "both"
+
+
+@pytest.mark.parametrize("name", ["dsa:sparse_warmup", "dsa:nano_sparse_warmup"])
+def test_the_sparse_warm_up_never_attends_densely(name: str) -> None:
+    config = find(name)
+    assert config.freezes and {stage.attention for stage in config.stages} == {"sparse"}

@@ -1,4 +1,4 @@
-"""List what there is: recipes, published shapes, model families, data sources.
+"""List what there is: recipes, studies, published shapes, model families, data sources.
 
 Examples:
   godwit list                 everything
@@ -17,6 +17,7 @@ from godwit.base.errors import GodwitError, did_you_mean
 from godwit.base.plugins import Room
 from godwit.cli.options import Positional, parse
 from godwit.cli.targets import families, published_models, sources
+from godwit.recipes.studies import ROOM as STUDIES
 
 Rows = list[dict[str, Any]]
 
@@ -26,7 +27,7 @@ class Options:
     """Options of `godwit list`."""
 
     kind: Annotated[Positional[str], tyro.conf.arg(metavar="KIND")] = ""
-    """recipes, models, families or sources; all of them if left out"""
+    """recipes, studies, models, families or sources; all of them if left out"""
     json: bool = False
     """print JSON instead of a table"""
 
@@ -34,7 +35,13 @@ class Options:
 def run(arguments: list[str]) -> int:
     """Print the asked-for kinds."""
     options = parse(Options, arguments, verb="list", about=__doc__)
-    kinds = {"recipes": _recipes, "models": _models, "families": _families, "sources": _sources}
+    kinds = {
+        "recipes": _recipes,
+        "studies": lambda: _room(STUDIES),
+        "models": _models,
+        "families": _families,
+        "sources": _sources,
+    }
     if options.kind and options.kind not in kinds:
         raise GodwitError(f"there is no list of {options.kind!r}: {did_you_mean(options.kind, kinds)}")
     chosen = {kind: kinds[kind]() for kind in ([options.kind] if options.kind else kinds)}

@@ -20,11 +20,13 @@ from godwit.models.bundled import resolve
 from godwit.models.config import DecoderConfig
 from godwit.models.decoder import Decoder
 from godwit.models.families import config_from_hf
+from godwit.models.indexed import with_plan
 from godwit.models.init import empty
 from godwit.models.weights import fp8
 from godwit.models.weights.match import Matched, match_tensors
 from godwit.models.weights.names import layers_in
 from godwit.models.weights.shards import StoredTensor, find_tensors, read_tensors
+from godwit.nn.share_plan import SharePlan
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 STORED = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
@@ -32,7 +34,13 @@ STORED = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 logger = logging.getLogger(__name__)
 
 
-def load(folder: str | Path, *, dtype: torch.dtype | str | None = None, device: torch.device | str = "cpu") -> Decoder:
+def load(
+    folder: str | Path,
+    *,
+    dtype: torch.dtype | str | None = None,
+    device: torch.device | str = "cpu",
+    plan: SharePlan | str | None = None,
+) -> Decoder:
     """The decoder in `folder` (config.json and safetensors, as published or as `save` writes them).
 
     Args:
@@ -40,12 +48,13 @@ def load(folder: str | Path, *, dtype: torch.dtype | str | None = None, device: 
         dtype: dtype of the parameters; None takes config.json's, else the files' own. The routers' correction bias
             stays float32.
         device: where the parameters are put.
+        plan: sharing plan to load it with; indexers of S layers are left unread. None is config.json's.
 
     Raises:
         GodwitError: no such folder, no config.json, unknown family, missing or damaged files, or weights that do not
             fit the config (all missing, unexpected and mis-shaped tensors are named in one message).
     """
-    found = inspect(folder)
+    found = inspect(folder, plan=plan)
     for reason, names in found.matched.ignored.items():
         logger.log(reason.level, "%s: %d tensors ignored, %s (%s ...)", folder, len(names), reason.value, names[0])
     model = empty(found.config, dtype=found.dtype if dtype is None else as_dtype(dtype), device=device)
@@ -73,13 +82,16 @@ class Checkpoint:
     dtype: torch.dtype
 
 
-def inspect(folder: str | Path) -> Checkpoint:
-    """Check the checkpoint in `folder` by its headers. Raises as `load` does."""
+def inspect(folder: str | Path, *, plan: SharePlan | str | None = None) -> Checkpoint:
+    """Check the checkpoint in `folder` by its headers, under `plan` if one is given. Raises as `load` does."""
     folder = resolve(folder)
     raw = read_config(folder)
     config = config_from_hf(raw)
     tensors = find_tensors(folder)
     config = _without_absent_mtp(config, tensors, folder)
+    if plan is not None:
+        config = with_plan(config, plan)
+        _check_indexers(config.plan, tensors, folder)
     meta = empty(config, dtype=torch.float32, device="meta").state_dict()
     shapes = {name: tuple(tensor.shape) for name, tensor in meta.items()}
     block = fp8.block_size(raw.get("quantization_config"), str(folder / "config.json"))
@@ -106,6 +118,17 @@ def _without_absent_mtp(config: DecoderConfig, tensors: dict[str, StoredTensor],
         return config
     logger.warning("%s holds no MTP layer; num_nextn_predict_layers is taken as 0", folder)
     return replace(config, num_nextn_predict_layers=0)
+
+
+def _check_indexers(plan: SharePlan, tensors: dict[str, StoredTensor], folder: Path) -> None:
+    """Raise for F layers that have no indexer in the files; the whole of it is checked with all other tensors."""
+    full = [layer for layer in range(len(plan.pattern)) if plan.is_full(layer)]
+    missing = [layer for layer in full if f"model.layers.{layer}.self_attn.indexer.wk.weight" not in tensors]
+    if missing:
+        has = "".join("S" if layer in missing else letter for layer, letter in enumerate(plan.pattern))
+        raise GodwitError(
+            f"layers {missing} of {folder} have no indexer weights and cannot be F; of the plan {plan} it can be {has}"
+        )
 
 
 def as_dtype(given: torch.dtype | str) -> torch.dtype:
