@@ -65,7 +65,7 @@ class GroupedQueryAttention(nn.Module):
         if index_TK is None:
             out_THA = batch.attend(q_THA, k_TGA, v_TGA, batch.context, scale=self.scale)
         else:
-            out_THA = sparse_attention(q_THA, k_TGA, v_TGA, index_TK, batch.context, scale=self.scale)
+            out_THA = sparse_attention(q_THA, k_TGA, v_TGA, index_TK, batch.context, scale=self.scale).out_THE
         lesson = Lesson(Teacher(q_THA.detach(), k_TGA.detach(), self.scale), states) if batch.teach else None
         return AttnOutput(self.o_proj(out_THA.flatten(1)), index_TK, lesson)
 

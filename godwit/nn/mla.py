@@ -82,7 +82,7 @@ class MultiHeadLatentAttention(nn.Module):
         if index_TK is None:
             out_THV = batch.attend(q_THA, k_THA, v_THV, batch.context, scale=self.scale)
         else:
-            out_THV = sparse_attention(q_THA, k_THA, v_THV, index_TK, batch.context, scale=self.scale)
+            out_THV = sparse_attention(q_THA, k_THA, v_THV, index_TK, batch.context, scale=self.scale).out_THE
         lesson = Lesson(Teacher(q_THA.detach(), k_THA.detach(), self.scale), states) if batch.teach else None
         return AttnOutput(self.o_proj(out_THV.flatten(1)), index_TK, lesson)
 

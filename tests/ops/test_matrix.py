@@ -36,6 +36,7 @@ BACKENDS = [(op, name) for op, o in OPS.items() for name in o.room.names() if na
 # Document lengths: one, one token, ragged with an empty document, equal rows, longer than a block of queries.
 LENGTHS = [(33,), (1,), (5, 0, 21, 1, 40), (16, 16, 16), (700, 90)]
 TOPK = [1, 8, 40, 1000]
+NO_LSE = "the fused attention does not give its log-sum-exp"
 
 
 def test_the_matrix_holds_every_operation() -> None:
@@ -53,10 +54,10 @@ def compare(op: Op, backend: str, inputs: list[torch.Tensor], run, *, dtype: tor
     for name, kind in (("reference", torch.float64), (backend, dtype)):
         leaves = [tensor.to(kind).requires_grad_() for tensor in inputs]
         module = op.room.load(name)
-        output = run(module, leaves)
-        weight = randn(*output.shape, seed=99).to(kind)
-        grads = torch.autograd.grad((output * weight).sum(), leaves)
-        results.append([output, *grads])
+        found = run(module, leaves)
+        outputs = [found] if isinstance(found, torch.Tensor) else list(found)
+        weighted = [(x * randn(*x.shape, seed=99 + n).to(kind)).sum() for n, x in enumerate(outputs)]
+        results.append([*outputs, *torch.autograd.grad(sum(weighted), leaves)])
     for expected, got in zip(*results, strict=True):
         assert got.dtype == dtype
         torch.testing.assert_close(got.double(), expected, atol=2e-5, rtol=1e-4)
@@ -79,8 +80,13 @@ def test_sparse_attention(backend: str, lengths: tuple[int, ...], topk: int, gro
     context, total = AttnContext(lengths, torch.device("cpu")), sum(lengths)
     inputs = [randn(total, 4, 8, seed=0), randn(total, groups, 8, seed=1), randn(total, groups, value, seed=2)]
     index_TK = random_selection(context, topk)
-    run = lambda module, leaves: module.run(*leaves, index_TK, context, scale=0.3)  # noqa: E731
+    run = lambda module, leaves: module.run(*leaves, index_TK, context, scale=0.3).out_THE  # noqa: E731
     compare(OPS["sparse_attention"], backend, inputs, run)
+    asked = {"scale": 0.3, "with_lse": True}
+    if OPS["sparse_attention"].room.load(backend).why_not(*inputs, index_TK, context, **asked) != NO_LSE:
+        # Gradients of both results at once.
+        run = lambda module, leaves: module.run(*leaves, index_TK, context, **asked)  # noqa: E731
+        compare(OPS["sparse_attention"], backend, inputs, run)
 
 
 @pytest.mark.parametrize("topk", TOPK)
@@ -164,7 +170,8 @@ def test_selecting_everything_is_dense_attention() -> None:
     dense = attention.attention(q, k, v, context, scale=0.3)
     index_TK = random_selection(context, 30)
     sparse = sparse_attention.sparse_attention(q, k, v, index_TK, context, scale=0.3)
-    torch.testing.assert_close(sparse, dense, atol=1e-12, rtol=0)
+    torch.testing.assert_close(sparse.out_THE, dense, atol=1e-12, rtol=0)
+    assert sparse.lse_TH is None
 
 
 def test_attention_weights_by_hand() -> None:

@@ -10,7 +10,9 @@ import numpy as np
 from godwit.ops._softmax import exponentials, softmax
 
 FAST = {"contract", "reassoc", "nsz"}
+# Queries one thread works on, head by head; entries of a position worked on at a time.
 ROWS = 64
+PIECE = 256
 
 
 @numba.njit(parallel=True, cache=True)
@@ -34,28 +36,53 @@ def forward(q, k, v, index, scale, out, lse):  # noqa: ANN001 (compiled: types a
 
 
 @numba.njit(parallel=True, cache=True)
-def backward(q, k, v, index, dout, lse, delta, scale, dq, dk, dv):  # noqa: ANN001
-    """Add to `dq` (T, H, D), `dk` (G, T, D), `dv` (G, T, E), which come as zeros."""
-    repeat = q.shape[1] // k.shape[0]
-    for g in numba.prange(k.shape[0]):
-        place = np.zeros(index.shape[1] + 4, np.int64)
+def query_gradients(start, q, dout, k, v, index, lse, delta, scale, weight, dweight, dq):  # noqa: ANN001
+    """For one key-value head and the queries `start`, `start + 1`, ...: keep p and ds and add to `dq` (R, T, D).
+
+    q and dout are (R, T, .), lse and delta (R, T) for the R query heads on it; k and v are (T, .), index is (Q, K), and
+    p and ds go to `weight` and `dweight` (R, Q, K).
+    """
+    num_queries = index.shape[0]
+    num_blocks = (num_queries + ROWS - 1) // ROWS
+    for block in numba.prange(num_blocks):
+        place, power = np.zeros(index.shape[1] + 4, np.int64), np.empty(index.shape[1] + 4, np.int32)
         p, ds = np.empty(place.shape[0], np.float32), np.empty(place.shape[0], np.float32)
-        power = np.empty(place.shape[0], np.int32)
-        for t in range(q.shape[0]):
-            n = positions(index[t], place)
-            for h in range(g * repeat, (g + 1) * repeat):
-                dots(q[t, h], k[g], place, n, scale, p)
+        for i in range(block * ROWS, min((block + 1) * ROWS, num_queries)):
+            n, t = positions(index[i], place), start + i
+            for h in range(q.shape[0]):
+                dots(q[h, t], k, place, n, scale, p)
                 for j in range(n):
-                    p[j] = min(p[j] - lse[t, h], np.float32(0))
+                    p[j] = min(p[j] - lse[h, t], np.float32(0))
                 exponentials(p, n, power)
-                dots(dout[t, h], v[g], place, n, np.float32(1), ds)
+                dots(dout[h, t], v, place, n, np.float32(1), ds)
                 for j in range(n):
-                    ds[j] = p[j] * (ds[j] - delta[t, h]) * scale
+                    ds[j] = p[j] * (ds[j] - delta[h, t]) * scale
+                    weight[h, i, j] = p[j]
+                    dweight[h, i, j] = ds[j]
                 ds[n : n + 4] = 0
-                add_rows(ds, k[g], place, n, dq[t, h])
+                add_rows(ds, k, place, n, dq[h, t])
+
+
+@numba.njit(parallel=True, cache=True)
+def key_gradients(start, q, dout, weight, dweight, first, query, column, border, dk, dv):  # noqa: ANN001
+    """Add to `dk` (T, D) and `dv` (T, E) what those queries left: see `godwit.ops._inverse.ByPosition`."""
+    for run in numba.prange(border.shape[0] - 1):
+        place = np.zeros(PIECE + 4, np.int64)
+        p, ds = np.empty(PIECE + 4, np.float32), np.empty(PIECE + 4, np.float32)
+        for s in range(border[run], border[run + 1]):
+            for begin in range(first[s], first[s + 1], PIECE):
+                n = min(PIECE, first[s + 1] - begin)
                 for j in range(n):
-                    add_scaled(dk[g, place[j]], ds[j], q[t, h])
-                    add_scaled(dv[g, place[j]], p[j], dout[t, h])
+                    place[j] = start + query[begin + j]
+                place[n : n + 4] = place[0]
+                for h in range(q.shape[0]):
+                    for j in range(n):
+                        p[j] = weight[h, query[begin + j], column[begin + j]]
+                        ds[j] = dweight[h, query[begin + j], column[begin + j]]
+                    p[n : n + 4] = 0
+                    ds[n : n + 4] = 0
+                    add_rows(ds, q[h], place, n, dk[s])
+                    add_rows(p, dout[h], place, n, dv[s])
 
 
 @numba.njit(cache=True)

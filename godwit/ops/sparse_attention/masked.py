@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from godwit.ops.context import AttnContext
-from godwit.ops.sparse_attention import compiled
+from godwit.ops.sparse_attention import Attended, compiled
 
 QUERY_BLOCK = 256
 MAX_SEQLEN = 16_384
@@ -19,9 +19,18 @@ CPU_CROSSOVER = 4
 
 
 def why_not(
-    q_THD: Tensor, k_TGD: Tensor, v_TGE: Tensor, index_TK: Tensor, context: AttnContext, *, scale: float
+    q_THD: Tensor,
+    k_TGD: Tensor,
+    v_TGE: Tensor,
+    index_TK: Tensor,
+    context: AttnContext,
+    *,
+    scale: float,
+    with_lse: bool = False,
 ) -> str | None:
-    """Not for values wider than keys, nor where the mask would cost more than gathering."""
+    """Not for values wider than keys, nor where the mask would cost more than gathering, nor for the log-sum-exp."""
+    if with_lse:
+        return "the fused attention does not give its log-sum-exp"
     if v_TGE.shape[2] > q_THD.shape[2]:
         return f"value width {v_TGE.shape[2]} is larger than key width {q_THD.shape[2]}"
     limit = MAX_SEQLEN
@@ -32,7 +41,16 @@ def why_not(
     return None
 
 
-def run(q_THD: Tensor, k_TGD: Tensor, v_TGE: Tensor, index_TK: Tensor, context: AttnContext, *, scale: float) -> Tensor:
+def run(
+    q_THD: Tensor,
+    k_TGD: Tensor,
+    v_TGE: Tensor,
+    index_TK: Tensor,
+    context: AttnContext,
+    *,
+    scale: float,
+    with_lse: bool = False,
+) -> Attended:
     """See `godwit.ops.sparse_attention.sparse_attention`."""
     width = v_TGE.shape[2]
     v_TGD = F.pad(v_TGE, (0, q_THD.shape[2] - width))
@@ -53,4 +71,4 @@ def run(q_THD: Tensor, k_TGD: Tensor, v_TGE: Tensor, index_TK: Tensor, context: 
                 enable_gqa=q_THD.shape[1] != k_TGD.shape[1],
             )
             outputs.append(out_HQD.squeeze(0).transpose(0, 1))
-    return torch.cat(outputs)[..., :width]
+    return Attended(torch.cat(outputs)[..., :width], None)
