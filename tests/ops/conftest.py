@@ -5,8 +5,8 @@ Kept are one token, and a ragged batch with an empty document and rows shorter a
 
 import pytest
 
-LENGTHS = [(1,), (5, 0, 21, 1, 40)]
-OTHERS = {"topk": [None, 8, 40], "window": [1, 20]}
+LENGTHS = [(1,), (3, 0, 9, 1)]
+OTHERS = {"topk": [None, 1, 7, 8], "window": [1, 20]}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -24,11 +24,13 @@ from triton.compiler import ASTSource, make_backend
 from triton.runtime.jit import JITFunction, create_function_from_signature
 
 import godwit.ops
-from godwit.ops import index_topk, sparse_mla
+from godwit.ops import index_topk, indexer_kl, sample_attention, sparse_attention, sparse_mla
 from godwit.ops.context import AttnContext
 
 TARGETS = [GPUTarget("cuda", 80, 32), GPUTarget("cuda", 90, 32)]
 TOKENS = 48
+# Key-value heads and widths of a latent teacher: expanded, absorbed.
+LATENT = [(64, 256), (1, 576)]
 Built = dict[tuple, dict]
 
 
@@ -80,12 +82,22 @@ def resources(binary: bytes) -> dict[str, int]:
 def launch_all(dtype: torch.dtype) -> None:
     """Each operation once or more, at GLM-5's head shapes: every kernel in every form it has."""
     randn = lambda *shape: torch.zeros(*shape, dtype=dtype).requires_grad_()  # noqa: E731
-    context = AttnContext.single(TOKENS)
+    context, index_TK = AttnContext.single(TOKENS), torch.zeros(TOKENS, 2048, dtype=torch.int32)
     load = lambda op: op._OP.room.load("triton")  # noqa: E731
-    load(index_topk).run(randn(TOKENS, 32, 128), randn(TOKENS, 128), randn(TOKENS, 32), context, topk=2048)
-    index_TK = torch.zeros(TOKENS, 2048, dtype=torch.int32)
+    student = [randn(TOKENS, 32, 128), randn(TOKENS, 128), randn(TOKENS, 32)]
+    load(index_topk).run(*student, context, topk=2048)
     found = load(sparse_mla).run(randn(TOKENS, 64, 576), randn(TOKENS, 576), index_TK, scale=0.1, latent_width=512)
     (found[0].sum() + found[1].sum()).backward()
+    # Expanded latent heads, and groups of twelve heads as GLM-4.5 has them.
+    for heads, groups, width in ((64, 64, 256), (96, 8, 128)):
+        grouped = [randn(TOKENS, n, width) for n in (heads, groups, groups)]
+        load(sparse_attention).run(*grouped, index_TK, context, scale=0.1).out_THE.sum().backward()
+    stripes = sample_attention.Stripes(torch.ones(TOKENS, 96, dtype=torch.bool), (16,))
+    load(sample_attention).run(*grouped, stripes, context, scale=0.1)
+    teachers = [indexer_kl.Teacher(randn(TOKENS, 64, width), randn(TOKENS, n, width), 0.1) for n, width in LATENT]
+    for chosen_TK in (None, index_TK):
+        options = {"index_TK": chosen_TK, "form": "multi", "measure_TK": None}
+        load(indexer_kl).run(teachers, *student, context, **options)
 
 
 def main() -> None:

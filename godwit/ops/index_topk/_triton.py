@@ -37,7 +37,7 @@ def scores(
             seen = place >= 0
         else:
             place = tl.load(start_Q + row_0) + column
-        product, weight = _dots(
+        product, weight, _, _ = _dots(
             q_QHD, k_TD, w_QH, row_0, row_end, place, seen, num_heads, width, ROWS, HEADS, WIDTH
         )  # fmt: skip
         weighted = tl.maximum(product, 0.0) * weight[:, None]
@@ -52,7 +52,7 @@ def _dots(
     q_QHD, k_TD, w_QH, row_0, row_end, place, seen, num_heads, width,
     ROWS: tl.constexpr, HEADS: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
-    """Products of all heads of the block's queries with the keys at `place`, `(ROWS * HEADS, TILE)`; their weights."""
+    """Products of the block's queries with the keys at `place`, `(ROWS * HEADS, TILE)`; weights, queries and keys."""
     lane = tl.arange(0, ROWS * HEADS)
     head, row = lane % HEADS, row_0 + lane // HEADS
     inside = (head < num_heads) & (row < row_end)
@@ -62,7 +62,7 @@ def _dots(
     q = tl.load(q_QHD + query_head[:, None] * width + d[None, :], mask=inside[:, None] & within, other=0.0)
     k = tl.load(k_TD + place.to(tl.int64)[:, None] * width + d[None, :], mask=seen[:, None] & within, other=0.0)
     weight = tl.load(w_QH + query_head, mask=inside, other=0.0)
-    return tl.dot(q, tl.trans(k), input_precision="ieee"), weight
+    return tl.dot(q, tl.trans(k), input_precision="ieee"), weight, q, k
 
 
 @triton.jit(do_not_specialize=["first_row"])
