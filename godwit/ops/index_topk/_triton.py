@@ -37,7 +37,7 @@ def scores(
             seen = place >= 0
         else:
             place = tl.load(start_Q + row_0) + column
-        product, weight, _, _ = _dots(
+        product, weight, _q, _k = _dots(
             q_QHD, k_TD, w_QH, row_0, row_end, place, seen, num_heads, width, ROWS, HEADS, WIDTH
         )  # fmt: skip
         weighted = tl.maximum(product, 0.0) * weight[:, None]

@@ -80,13 +80,13 @@ def student_queries(
 ):  # fmt: skip
     """Gradients of the index queries and head weights of block `pid 0`: dw = sum dI r; dq = sum dI w [dots > 0] k."""
     row_0, row_end = tl.load(border_N + tl.program_id(0)), tl.load(border_N + tl.program_id(0) + 1)
-    query_head, inside, visible, _ = _lanes(row_0, row_end, visible_Q, 0, num_heads, 1, 1, ROWS, HEADS)
+    query_head, inside, visible, _group = _lanes(row_0, row_end, visible_Q, 0, num_heads, 1, 1, ROWS, HEADS)
     dq = tl.zeros((ROWS * HEADS, WIDTH), tl.float32)
     dw = tl.zeros((ROWS * HEADS,), tl.float32)
     for first in range(0, tl.max(visible, axis=0), TILE):
         column = first + tl.arange(0, TILE)
         place, there = _keys(index_TK, start_Q, row_0, column, visible, num_picked, GATHERED)
-        product, weight, _, k = _dots(
+        product, weight, _q, k = _dots(
             q_THA, k_TA, w_TH, row_0, row_end, place, there, num_heads, width, ROWS, HEADS, WIDTH
         )  # fmt: skip
         dscore = _dscores(dscore_BL, row_0, row_end, first_row, column, num_columns, ROWS, HEADS, TILE)
@@ -117,7 +117,7 @@ def student_keys(
         visible = tl.load(visible_Q + row, mask=row < row_end, other=0)
         if tl.program_id(1) * TILE < tl.max(visible, axis=0):
             place, there = _keys(index_TK, start_Q, row_0, column, visible, num_picked, GATHERED)
-            product, weight, q, _ = _dots(
+            product, weight, q, _k = _dots(
                 q_THA, k_TA, w_TH, row_0, row_end, place, there, num_heads, width, ROWS, HEADS, WIDTH
             )  # fmt: skip
             dscore = _dscores(dscore_BL, row_0, row_end, first_row, column, num_columns, ROWS, HEADS, TILE)
