@@ -46,7 +46,7 @@ class Op:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the operation on the backend asked for, else on the first that can."""
-        asked = _requested.get().get(self.name)
+        asked = asked_for(self.name)
         if asked is not None:
             return self._run_asked(asked, args, kwargs)
         for name, backend in self.backends.items():
@@ -78,6 +78,11 @@ def use(**backends: str) -> Iterator[None]:
         yield
     finally:
         _requested.reset(token)
+
+
+def asked_for(op: str) -> str | None:
+    """The backend of `op` that the surrounding `use` asks for, None where the choice is automatic."""
+    return _requested.get().get(op)
 
 
 def op_names() -> list[str]:

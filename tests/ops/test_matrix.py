@@ -33,8 +33,9 @@ OPS: dict[str, Op] = {
     "sample_attention": sample_attention._OP,
 }
 BACKENDS = [(op, name) for op, o in OPS.items() for name in o.room.names() if name != "reference"]
-# Document lengths: one, one token, ragged with an empty document, equal rows, longer than a block of queries.
-LENGTHS = [(33,), (1,), (5, 0, 21, 1, 40), (16, 16, 16), (700, 90)]
+# Document lengths: one, one token, ragged with an empty document, equal rows, longer than a block of queries, ragged
+# and short for interpreted kernels.
+LENGTHS = [(33,), (1,), (5, 0, 21, 1, 40), (16, 16, 16), (700, 90), (3, 0, 9, 1)]
 TOPK = [1, 8, 40, 1000]
 NO_LSE = "the fused attention does not give its log-sum-exp"
 

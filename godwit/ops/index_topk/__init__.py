@@ -20,7 +20,7 @@ from godwit.base.errors import GodwitError
 from godwit.ops.backends import Op
 from godwit.ops.context import AttnContext
 
-_OP = Op(__name__, order=("compiled", "threshold", "reference"))
+_OP = Op(__name__, order=("triton", "compiled", "threshold", "reference"))
 
 
 @torch.no_grad()

@@ -22,7 +22,7 @@ from godwit.base.errors import GodwitError
 from godwit.ops.backends import Op
 from godwit.ops.context import AttnContext
 
-_OP = Op(__name__, order=("chunked", "reference"))
+_OP = Op(__name__, order=("triton", "chunked", "reference"))
 
 Form = Literal["multi", "mean"]
 

@@ -48,7 +48,7 @@ __all__ = [
     "window_entries",
 ]
 
-_OP = Op(__name__, order=("blocked", "reference"))
+_OP = Op(__name__, order=("triton", "blocked", "reference"))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,8 +52,8 @@ def _head(q_LD: Tensor, k_LD: Tensor, v_LE: Tensor, keep_L: Tensor, window: int)
     column_N = keep_L.nonzero().squeeze(1)
     k_ND, v_NE = k_LD[column_N], v_LE[column_N]
     low = [max(0, first - window + 1) for first in range(0, length, ROWS)]
-    num_before = torch.searchsorted(column_N, torch.tensor(low)).tolist()
-    later_BB = torch.ones(ROWS, ROWS, dtype=torch.bool).triu(1)
+    num_before = torch.searchsorted(column_N, torch.tensor(low, device=q_LD.device)).tolist()
+    later_BB = torch.ones(ROWS, ROWS, dtype=torch.bool, device=q_LD.device).triu(1)
     outputs = []
     for first, start, before in zip(range(0, length, ROWS), low, num_before, strict=True):
         last = min(first + ROWS, length)

@@ -19,7 +19,7 @@ from godwit.base.errors import GodwitError
 from godwit.ops.backends import Op
 from godwit.ops.context import AttnContext
 
-_OP = Op(__name__, order=("masked", "compiled", "reference"))
+_OP = Op(__name__, order=("triton", "masked", "compiled", "reference"))
 
 
 class Attended(NamedTuple):

@@ -18,7 +18,7 @@ from torch import Tensor
 from godwit.base.errors import GodwitError
 from godwit.ops.backends import Op
 
-_OP = Op(__name__, order=("compiled", "reference"))
+_OP = Op(__name__, order=("triton", "compiled", "reference"))
 
 
 class LatentAttended(NamedTuple):
