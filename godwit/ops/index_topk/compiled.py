@@ -1,4 +1,4 @@
-"""Selection compiled with numba, for CPUs: scores and selection fused, tile by tile of the keys (see `_kernel`).
+"""Selection compiled with numba, for CPUs: scores and selection fused, panel by panel of the keys (see `_kernel`).
 
 Nothing of size T x T is ever stored. A score does not depend on which other queries or keys are at hand, so prefill,
 prefill in chunks and decoding choose bit-equally the same.
@@ -35,19 +35,20 @@ def run(
     index_QK = torch.full((q_QHD.shape[0], min(topk, context.max_seqlen)), -1, dtype=torch.int32)
     q, w, index = pad_queries(q_QHD).numpy(), pad_weights(w_QH).numpy(), index_QK.numpy()
     # numba takes a second to import; only those who select pay for it.
-    from godwit.ops.index_topk._kernel import TILE, select
+    from godwit.ops.index_topk._kernel import PANEL, STRIDE, select
 
     match_threads()
     for part in rows(context, query_seqlens):
         mine = slice(part.first, part.last)
-        key_tiles = tiles(k_TD[part.start : part.end], TILE).numpy()
-        select(q[mine], w[mine], key_tiles, part.num_before, part.start, index[mine])
+        k_LD = k_TD[part.start : part.end]
+        panels, sample = in_panels(k_LD, PANEL).numpy(), in_panels(k_LD[::STRIDE], PANEL).numpy()
+        select(q[mine], w[mine], panels, sample, part.num_before, part.start, index[mine])
     return index_QK
 
 
 def pad_queries(q_QHD: Tensor) -> Tensor:
-    """float32, contiguous, with an even number of heads and a width in eights; zeros change no score."""
-    return F.pad(q_QHD.float(), (0, -q_QHD.shape[2] % 8, 0, q_QHD.shape[1] % 2)).contiguous()
+    """float32, contiguous, with an even number of heads; zeros change no score."""
+    return F.pad(q_QHD.float(), (0, 0, 0, q_QHD.shape[1] % 2)).contiguous()
 
 
 def pad_weights(w_QH: Tensor) -> Tensor:
@@ -55,7 +56,7 @@ def pad_weights(w_QH: Tensor) -> Tensor:
     return F.pad(w_QH.float(), (0, w_QH.shape[1] % 2)).contiguous()
 
 
-def tiles(k_LD: Tensor, width: int) -> Tensor:
-    """Keys as float32 tiles `(ceil(L / width), D, width)`, zeros behind the last."""
-    padded_LD = F.pad(k_LD.float(), (0, -k_LD.shape[1] % 8, 0, -k_LD.shape[0] % width))
+def in_panels(k_LD: Tensor, width: int) -> Tensor:
+    """Keys as float32 panels `(ceil(L / width), D, width)`, zeros behind the last."""
+    padded_LD = F.pad(k_LD.float(), (0, 0, 0, -k_LD.shape[0] % width))
     return padded_LD.unflatten(0, (-1, width)).transpose(1, 2).contiguous()

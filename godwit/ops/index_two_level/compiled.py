@@ -35,12 +35,13 @@ def run(
     index_QK = torch.full((q_QHD.shape[0], min(topk, context.max_seqlen)), -1, dtype=torch.int32)
     q, w, index = exact.pad_queries(q_QHD).numpy(), exact.pad_weights(w_QH).numpy(), index_QK.numpy()
     # numba takes a second to import; only those who select pay for it.
+    from godwit.ops.index_topk._scores import PANEL
     from godwit.ops.index_two_level._kernel import select
 
     match_threads()
     for part in rows(context, query_seqlens):
         mine, k_LD = slice(part.first, part.last), k_TD[part.start : part.end]
-        key_tiles = exact.tiles(k_LD, block).numpy()
-        mean_tiles = exact.tiles(pooled(k_LD, block), block).numpy()
-        select(q[mine], w[mine], key_tiles, mean_tiles, num_blocks, part.num_before, part.start, index[mine])
+        panels = exact.in_panels(k_LD, PANEL).numpy()
+        mean_panels = exact.in_panels(pooled(k_LD, block), PANEL).numpy()
+        select(q[mine], w[mine], panels, mean_panels, num_blocks, part.num_before, part.start, index[mine])
     return index_QK

@@ -1,0 +1,72 @@
+"""Index scores of one query against a panel of neighbouring keys, all partial sums in registers.
+
+Keys lie in panels (D, PANEL), so that the scores of PANEL neighbours are vector work. Two heads go over a panel at a
+time; their products are summed over D in order, then heads in order: a score is the same bits in whatever panel, block
+or call it is computed.
+"""
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from godwit.ops._lanes import INT64, LANES, SIDE, ZERO, Emitter, int64, pointer_and_shape
+
+PANEL = LANES * SIDE
+HEADS = 2
+
+
+@intrinsic
+def score_panel(typing, q, w, row, panels, t, threshold, score):  # noqa: ANN001 (numba's own types)
+    """`score` (PANEL,) = sum_h w[row, h] ReLU(q[row, h] . panels[t]); returns the bits of those above `threshold`.
+
+    q (Q, H, D), H even; panels (N, D, PANEL). Above means: not at most, so a threshold that is no number keeps all.
+    Whole arrays and numbers, because numba counts references of every slice that it makes.
+    """
+    return types.uint64(q, w, types.int64, panels, types.int64, types.float32, score), _emit_scores
+
+
+def _emit_scores(context, builder, signature, arguments):  # noqa: ANN001
+    emit = Emitter(builder)
+    arrays = [pointer_and_shape(context, builder, signature.args[n], arguments[n]) for n in (0, 1, 3, 6)]
+    (all_q, (_, num_heads, depth)), (all_w, _), (panels, _), (score, _) = arrays
+    q = emit.at(all_q, builder.mul(arguments[2], builder.mul(num_heads, depth)))
+    w = emit.at(all_w, builder.mul(arguments[2], num_heads))
+    panel = emit.at(panels, builder.mul(arguments[4], builder.mul(depth, int64(PANEL))))
+
+    def add_heads(h, scores):  # noqa: ANN001
+        rows = [emit.at(q, builder.mul(builder.add(h, int64(m)), depth)) for m in range(HEADS)]
+
+        def add_depth(d, sums):  # noqa: ANN001
+            line = emit.at(panel, builder.mul(d, int64(PANEL)))
+            keys = [emit.load(line, v * LANES) for v in range(SIDE)]
+            factors = [emit.splat(emit.number(row, d)) for row in rows]
+            return [
+                emit.multiply_add(factors[m], keys[v], sums[m * SIDE + v]) for m in range(HEADS) for v in range(SIDE)
+            ]
+
+        sums = emit.loop(depth, [ZERO] * (HEADS * SIDE), add_depth)
+        for m in range(HEADS):
+            factor = emit.splat(emit.number(w, builder.add(h, int64(m))))
+            for v in range(SIDE):
+                product = sums[m * SIDE + v]
+                positive = builder.select(builder.fcmp_ordered(">", product, ZERO), product, ZERO)
+                scores[v] = emit.multiply_add(factor, positive, scores[v])
+        return scores
+
+    scores = emit.loop(num_heads, [ZERO] * SIDE, add_heads, step=HEADS)
+    bar, bits = emit.splat(arguments[5]), int64(0)
+    for v in range(SIDE):
+        emit.store(scores[v], score, v * LANES)
+        above = builder.bitcast(builder.fcmp_unordered(">", scores[v], bar), ir.IntType(LANES))
+        bits = builder.or_(bits, builder.shl(builder.zext(above, INT64), int64(v * LANES)))
+    return bits
+
+
+@intrinsic
+def lowest(typing, bits):  # noqa: ANN001
+    """Place of the lowest set bit of a uint64 that is not 0."""
+
+    def emit(context, builder, signature, arguments):  # noqa: ANN001
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.uint64), emit
