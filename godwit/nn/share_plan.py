@@ -64,6 +64,19 @@ class SharePlan:
         return cls("".join("S" if max(i - offset + 1, 0) % freq else "F" for i in range(num_layers)))
 
     @property
+    def freq_and_offset(self) -> tuple[int, int] | None:
+        """The frequency and offset that `from_freq` makes this plan of, or None where no uniform rule does.
+
+        All F is (1, 1); a plan with one F is given the shortest period that does not come round again.
+        """
+        leading = len(self.pattern) - len(self.pattern.lstrip("F"))
+        if leading == len(self.pattern):
+            return 1, 1
+        second = self.pattern.find("F", leading)
+        freq = (len(self.pattern) if second < 0 else second) - leading + 1
+        return (freq, leading) if SharePlan.from_freq(len(self.pattern), freq, leading) == self else None
+
+    @property
     def types(self) -> tuple[str, ...]:
         """As `indexer_types` in a Hugging Face config."""
         return tuple(_LETTER[letter] for letter in self.pattern)
