@@ -14,13 +14,17 @@ _LAZY = {
     "save": "godwit.models.weights",
     "GodwitError": "godwit.base.errors",
 }
+# Rooms that are public as a whole, imported when first asked for.
+_ROOMS = ("indexcache",)
 
 
 def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return importlib.import_module(f"godwit.{name}")
     if name not in _LAZY:
         raise AttributeError(f"module 'godwit' has no attribute {name!r}")
     return getattr(importlib.import_module(_LAZY[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_LAZY])
+    return sorted([*globals(), *_LAZY, *_ROOMS])
