@@ -15,6 +15,7 @@ from typing import Any
 # Public name -> module that holds it.
 _LAZY = {
     "SearchResult": "godwit.indexcache.result",
+    "export": "godwit.indexcache.exporter",
 }
 
 

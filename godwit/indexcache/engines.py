@@ -19,9 +19,9 @@ GLM-5.2 ships frequency 4, offset 3: F at 0, 1, 2, 6, 10, ... Where a pattern an
 pattern is followed; `indexer_types` goes before both, in the engines that read it. The prediction (MTP) layer is in no
 plan: its first step runs its own indexer, later steps reuse it.
 
-Sources: the engines' code as of November 2026: `GlmMoeDsaConfig` in Transformers 5.23, vLLM's docs/features/index_cache,
-SGLang's `dsa_layer_skips_topk`, TensorRT-LLM #15574, Megatron's `is_dsa_skip_topk_layer`, ATOM's `indexer_types`
-reader, THUDM/IndexCache 08d22d6. Of these only Transformers can be run beside the tests.
+Sources: the engines' code as of November 2026: `GlmMoeDsaConfig` in Transformers 5.23, vLLM's documentation of
+IndexCache, SGLang's `dsa_layer_skips_topk`, TensorRT-LLM #15574, Megatron's `is_dsa_skip_topk_layer`, ATOM's reader of
+`indexer_types`, THUDM/IndexCache 08d22d6. Of these only Transformers is run in the tests.
 """
 
 import json
@@ -155,7 +155,7 @@ ENGINES: dict[str, Engine] = {
         default_offset=0,
         offset_floor=1,
         as_json=False,
-        note="fields of TransformerConfig; no patterns, layers counted from 1, each pipeline stage has to begin with F.",
+        note="fields of TransformerConfig; no patterns, layers counted from 1, each pipeline stage begins with F.",
     ),
     "atom": Engine(
         name="ROCm ATOM",
@@ -169,8 +169,8 @@ ENGINES: dict[str, Engine] = {
         name="IndexCache patches",
         form="python -m sglang.launch_server --model-path {model} --json-model-override-args '{settings}'",
         offset_key=None,
-        note="THUDM/IndexCache, for SGLang b638b25b and vLLM 4508532fb (there --hf-overrides); a frequency always means "
-        "FF then its period, so the paper's FSSS... needs the pattern.",
+        note="THUDM/IndexCache, for SGLang b638b25b and vLLM 4508532fb (there --hf-overrides); a frequency begins "
+        "with FF, so the paper's FSSS... needs the pattern.",
     ),
     "deepseek-v4": Engine(
         name="vLLM, DeepSeek-V4",
@@ -212,19 +212,3 @@ def c4_plan(plan: str, compress_ratios: Sequence[int], num_layers: int) -> Share
             f"or {num_layers}, one for each layer"
         )
     return SharePlan(plan)
-
-
-def config_keys(plan: SharePlan) -> dict[str, Any]:
-    """Every key a config.json should have so that all engines that read it run `plan`; None is a key to be removed.
-
-    The frequency is for Megatron's bridge, which knows no patterns; a stale one would contradict the pattern.
-    """
-    shared = plan.num_full < len(plan.pattern)
-    freq, offset = plan.freq_and_offset or (None, None)
-    return {
-        TYPES: list(plan.types),
-        PATTERN: plan.pattern if shared else None,
-        "use_index_cache": True if shared else None,
-        FREQ: freq if shared else None,
-        OFFSET: offset if shared else None,
-    }

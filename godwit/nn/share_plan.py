@@ -5,6 +5,7 @@ IndexCache, arXiv 2603.12201: c in {F, S}^N, c_1 = F; layer l uses the positions
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from godwit.base.errors import GodwitError
 
@@ -75,6 +76,23 @@ class SharePlan:
         second = self.pattern.find("F", leading)
         freq = (len(self.pattern) if second < 0 else second) - leading + 1
         return (freq, leading) if SharePlan.from_freq(len(self.pattern), freq, leading) == self else None
+
+    @property
+    def config_keys(self) -> dict[str, Any]:
+        """What a config.json should say so that every engine that reads it follows this plan; None: no such key.
+
+        Transformers and ATOM read `indexer_types`; vLLM, SGLang and TensorRT-LLM the pattern; Megatron's bridge knows
+        only a frequency, and a stale one would contradict the rest.
+        """
+        shares = self.num_full < len(self.pattern)
+        freq, offset = self.freq_and_offset or (None, None)
+        return {
+            "indexer_types": list(self.types),
+            "index_topk_pattern": self.pattern if shares else None,
+            "use_index_cache": True if shares else None,
+            "index_topk_freq": freq if shares else None,
+            "index_skip_topk_offset": offset if shares else None,
+        }
 
     @property
     def types(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Each engine's rule written out on its own, against the table; what is typed, read back as the engine would read it."""
+"""Each engine's rule written out on its own, against the table; what is typed, read as the engine would."""
 
 import json
 import re
@@ -9,7 +9,7 @@ import pytest
 import transformers
 
 from godwit.base.errors import GodwitError
-from godwit.indexcache.engines import ENGINES, c4_plan, config_keys, engine
+from godwit.indexcache.engines import ENGINES, c4_plan, engine
 from godwit.nn.share_plan import SharePlan
 
 
@@ -155,11 +155,11 @@ def test_transformers_ignores_the_pattern_as_a_keyword(tmp_path) -> None:
 
 def test_config_keys_make_every_engine_run_the_plan() -> None:
     for pattern in (SEARCHED, "FSSSFSSS", "FFFFFFFF"):
-        config = {"index_topk_freq": 2, "index_skip_topk_offset": 5} | config_keys(SharePlan(pattern))
+        config = {"index_topk_freq": 2, "index_skip_topk_offset": 5} | SharePlan(pattern).config_keys
         for name in ("transformers", "vllm", "sglang", "tensorrt-llm", "atom", "patches"):
             assert engine(name).runs(config, 8).pattern == pattern, name
-    assert config_keys(SharePlan(SEARCHED))["index_topk_freq"] is None
-    assert config_keys(SharePlan("FSSSFSSS"))["index_skip_topk_offset"] == 1
+    assert SharePlan(SEARCHED).config_keys["index_topk_freq"] is None
+    assert SharePlan("FSSSFSSS").config_keys["index_skip_topk_offset"] == 1
 
 
 def test_deepseek_v4_counts_only_its_compressed_layers() -> None:
