@@ -14,6 +14,8 @@ from typing import Any
 
 # Public name -> module that holds it.
 _LAZY = {
+    "search": "godwit.indexcache.searching",
+    "Calibration": "godwit.indexcache.calibration",
     "SearchResult": "godwit.indexcache.result",
     "export": "godwit.indexcache.exporter",
 }
