@@ -21,3 +21,15 @@ def sparse_attention(
 ) -> Tensor:
     """Attention over selected positions, `(T, H, E)`; differentiable in q, k and v."""
     return _OP(q_THD, k_TGD, v_TGE, index_TK, context, scale=scale)
+
+
+# `masked` takes the queries for the keys' own tokens.
+_ROWS_OP = Op(__name__, order=("compiled", "reference"))
+
+
+def sparse_attention_rows(q_QHD: Tensor, k_NGD: Tensor, v_NGE: Tensor, index_QK: Tensor, *, scale: float) -> Tensor:
+    """The same over the rows of a cache, `(Q, H, E)`: queries need not be among its N tokens.
+
+    Keys and values that are views of `(G, N, width)` are read where they lie.
+    """
+    return _ROWS_OP(q_QHD, k_NGD, v_NGE, index_QK, AttnContext.single(k_NGD.shape[0], k_NGD.device), scale=scale)
