@@ -18,24 +18,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from godwit.base.config import from_json, to_json
 from godwit.base.errors import GodwitError
 from godwit.base.files import read_json, write_json
 from godwit.base.machine import provenance
+from godwit.indexcache.sides import DECODE, DSA, METHODS, PREFILL, SIDES, indexers_of
 from godwit.indexcache.timing import Stopwatch, interleaved, timed_methods
 from godwit.models.count import memory
 from godwit.models.decoder import Decoder
-from godwit.models.flops import indexer_of
 from godwit.models.indexed import IndexedConfig
-from godwit.nn.indexer import Indexer
-from godwit.nn.layer import DecoderLayer
 from godwit.nn.share_plan import SharePlan
 
 FILE_NAME = "bench.json"
-DENSE, DSA = "dense", "DSA"
-PREFILL, DECODE = "prefill", "decode"
 RATIOS = (2, 4, 8)
 
 
@@ -135,7 +130,7 @@ class BenchOptions:
     lengths: tuple[int, ...]
     rounds: int = 3
     dense_up_to: int = 16_384
-    works: tuple[str, ...] = (PREFILL,)
+    works: tuple[str, ...] = (PREFILL, DECODE)
     steps: int = 8
     clock: str = "wall"
 
@@ -194,7 +189,7 @@ def bench(
     timings: list[Timing] = []
     for length in options.lengths:
         for work in options.works:
-            sides = SIDES[work](model, length, plans, options)
+            sides = SIDES[work](model, length, plans, dense=length <= options.dense_up_to, steps=options.steps)
             timings += _timings(work, length, sides, model, plans, options, watch, on_run)
     return record(config, plans, timings, options, name=name, note="", parameter=model.lm_head_weight)
 
@@ -259,47 +254,6 @@ def _timings(
             )
         )
     return found
-
-
-# What an indexer does in a forward pass.
-METHODS = ("forward",)
-
-
-def indexers_of(model: Decoder) -> dict[int, Indexer]:
-    """Indexers by the number of their layer."""
-    found = {}
-    for number, layer in enumerate(list(model.model.layers)[: model.config.num_hidden_layers]):
-        assert isinstance(layer, DecoderLayer), type(layer)
-        indexer = indexer_of(layer)
-        if indexer is not None:
-            found[number] = indexer
-    return found
-
-
-def prefill_sides(
-    model: Decoder, length: int, plans: Mapping[str, SharePlan], options: BenchOptions
-) -> dict[str, Callable[[], object]]:
-    """A whole document through the model, logits of its last token."""
-    tokens_T = random_tokens(model, length)
-
-    def run(plan: SharePlan | None, dense: bool) -> torch.Tensor:
-        hidden_TD = model.features(tokens_T, model.context(tokens_T), plan=plan, dense=dense).hidden_TD
-        return F.linear(hidden_TD[-1], model.lm_head_weight)
-
-    sides: dict[str, Callable[[], object]] = {DSA: lambda: run(None, False)}
-    sides |= {name: lambda plan=plan: run(plan, False) for name, plan in plans.items()}
-    return ({DENSE: lambda: run(None, True)} if length <= options.dense_up_to else {}) | sides
-
-
-# Work -> what runs it, by side.
-SIDES: dict[str, Callable[..., dict[str, Callable[[], object]]]] = {PREFILL: prefill_sides}
-
-
-def random_tokens(model: Decoder, length: int) -> torch.Tensor:
-    """The same tokens every time."""
-    generator = torch.Generator().manual_seed(1)
-    tokens_T = torch.randint(0, model.config.vocab_size, (length,), generator=generator)
-    return tokens_T.to(model.lm_head_weight.device)
 
 
 def record(

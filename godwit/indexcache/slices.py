@@ -19,19 +19,8 @@ import torch
 from torch import nn
 
 from godwit.base.errors import GodwitError
-from godwit.indexcache.bench import (
-    DENSE,
-    DSA,
-    METHODS,
-    SIDES,
-    BenchOptions,
-    BenchResult,
-    Timing,
-    base_config,
-    indexers_of,
-    plans_for,
-    record,
-)
+from godwit.indexcache.bench import BenchOptions, BenchResult, Timing, base_config, plans_for, record
+from godwit.indexcache.sides import DECODE, DENSE, DSA, METHODS, SIDES, indexers_of
 from godwit.indexcache.timing import Stopwatch, timed_methods
 from godwit.models.count import count
 from godwit.models.decoder import Decoder
@@ -96,9 +85,9 @@ def bench_slice(
     timings: list[Timing] = []
     for length in options.lengths:
         for work in options.works:
-            sides = SIDES[work](model, length, {}, options)
+            sides = SIDES[work](model, length, {}, dense=length <= options.dense_up_to, steps=options.steps)
             parts = {side: _parts(model, run, options, watch, on_run) for side, run in sides.items()}
-            scale = options.steps if work == "decode" else 1
+            scale = options.steps if work == DECODE else 1
             timings += _timings(work, length, parts, config, plans, scale)
     held = f", {num_experts} of {config.routed_experts[0]} experts held" if num_experts else ""
     note = (
