@@ -23,6 +23,7 @@ from godwit.base.config import from_json, to_json
 from godwit.base.errors import GodwitError
 from godwit.base.files import read_json, write_json
 from godwit.base.machine import provenance
+from godwit.indexcache.result import SearchResult, num_kept
 from godwit.indexcache.sides import DECODE, DSA, METHODS, PREFILL, SIDES, indexers_of
 from godwit.indexcache.timing import Stopwatch, interleaved, timed_methods
 from godwit.models.count import memory
@@ -162,6 +163,16 @@ def plans_for(base: SharePlan, ratios: Sequence[int] = RATIOS) -> dict[str, Shar
         plan = SharePlan.from_freq(len(base.pattern), ratio, 1)
         if ratio < len(base.pattern) and all(base.is_full(n) for n in range(len(base.pattern)) if plan.is_full(n)):
             found[f"1/{ratio}"] = plan
+    return found
+
+
+def searched_plans(result: SearchResult, ratios: Sequence[int] = RATIOS) -> dict[str, SharePlan]:
+    """A search's plans, as far as it went and its start had as many indexers."""
+    found = {}
+    for ratio in ratios:
+        keep = num_kept(1 / ratio, result.num_layers)
+        if result.plan.num_full <= keep < result.start.count("F"):
+            found[f"1/{ratio}"] = result.plan_at(keep)
     return found
 
 
