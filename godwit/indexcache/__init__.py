@@ -15,6 +15,7 @@ from typing import Any
 # Public name -> module that holds it.
 _LAZY = {
     "search": "godwit.indexcache.searching",
+    "overlap": "godwit.indexcache.overlaps",
     "Calibration": "godwit.indexcache.calibration",
     "SearchResult": "godwit.indexcache.result",
     "export": "godwit.indexcache.exporter",

@@ -132,8 +132,8 @@ class Calibration:
             if row.context.max_seqlen <= topk:
                 raise GodwitError(
                     f"calibration row {number} has no document longer than index_topk {topk} (its longest has "
-                    f"{row.context.max_seqlen} tokens): everything is attended to there and sharing would be invisible; "
-                    f"give longer texts, or --seq-len above {topk}"
+                    f"{row.context.max_seqlen} tokens): everything is attended to there and sharing would be "
+                    f"invisible; give longer texts, or --seq-len above {topk}"
                 )
             low, high = int(row.tokens_T.min()), int(row.tokens_T.max())
             if low < 0 or high >= vocab_size:

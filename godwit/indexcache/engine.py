@@ -18,6 +18,7 @@ from godwit.data.batch import IGNORED_LABEL
 from godwit.indexcache.calibration import Row
 from godwit.models.decoder import Decoder
 from godwit.nn.attention import AttnInput
+from godwit.nn.layer import DecoderLayer
 from godwit.nn.share_plan import SharePlan
 
 # Tokens whose logits exist at one time.
@@ -143,8 +144,10 @@ class DecoderRow:
     def core(self, layer: int, state: State) -> Tensor:
         """See `RowRun`."""
         block = self.model.model.layers[layer]
+        assert isinstance(block, DecoderLayer), block
+        project = block.self_attn.get_submodule("o_proj")
         found: list[Tensor] = []
-        hook = block.self_attn.o_proj.register_forward_pre_hook(lambda _module, given: found.append(given[0]))
+        hook = project.register_forward_pre_hook(lambda _module, given: found.append(given[0]))
         try:
             block.self_attn(block.input_layernorm(state.x_TD), self.batch, state.index_TK)
         finally:

@@ -10,7 +10,7 @@ bit); `blocks=P` commits the best flip of each of P blocks of layers at once, as
 (costs tend to grow as layers flip; where one fell, the choice can differ from the full search: `check_lazy` counts).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,10 @@ from typing import Any
 from godwit.base.errors import GodwitError
 from godwit.base.progress import Progress
 from godwit.dist.world import World
-from godwit.indexcache.baselines import RATIOS, baseline_plans, similarity
+from godwit.indexcache.baselines import baseline_plans, compared_ratios, similarity
 from godwit.indexcache.calibration import Calibration
 from godwit.indexcache.engine import Engine
-from godwit.indexcache.journal import FILE_NAME, Journal
+from godwit.indexcache.journal import FILE_NAME, Journal, Record
 from godwit.indexcache.objective import counted_rows
 from godwit.indexcache.options import SearchOptions
 from godwit.indexcache.result import Baseline, Counters, SearchResult, num_kept
@@ -30,7 +30,7 @@ from godwit.indexcache.runner import Runner
 
 @dataclass
 class Tally:
-    """What Algorithm 1 would have cost, what candidates cost when last asked, and how often the lazy choice was right."""
+    """What Algorithm 1 would have cost, what candidates cost when last asked, how often the lazy choice was right."""
 
     naive_plans: int = 0
     checked: int = 0
@@ -149,7 +149,7 @@ class Search:
             total += left + together - 1
             left, flips = left - together, flips - together
         kept = self.start.count("F") - self.num_flips
-        return total + 3 * sum(num_kept(1 / ratio, len(self.start)) >= kept for ratio in RATIOS if self._compares)
+        return total + (3 * len(compared_ratios(len(self.start), kept)) if self._compares else 0)
 
     def _flips(self, runner: Runner, loss: float, progress: Progress) -> tuple[list[int], list[float]]:
         ask = self._ask_lazily if self.options.lazy else self._ask_all
@@ -221,11 +221,11 @@ class Search:
     def _baselines(self, runner: Runner) -> tuple[Baseline, ...]:
         if not self._compares:
             return ()
-        head = {"kind": "similarity"}
+        head: Record = {"kind": "similarity"}
         record = self.journal.replay(head)
         if record is None:
             own = similarity(self.engine, self.calibration.rows).tolist() if self.world.is_first else None
-            record = head | {"matrix": self.world.share(own)}
+            record = {**head, "matrix": self.world.share(own)}
             self.journal.write([record])
         least = self.start.count("F") - self.num_flips
         plans = baseline_plans(record["matrix"], least=least, seed=self.options.seed)
@@ -267,7 +267,8 @@ def _blocks(start: str, options: SearchOptions) -> list[range]:
     elif len(begins) != options.blocks:
         if options.stage_starts:
             raise GodwitError(
-                f"{options.blocks} blocks and stages that start at {begins}; give --blocks {len(begins)} or leave one out"
+                f"{options.blocks} blocks and stages that start at {begins}; give --blocks {len(begins)} or "
+                "leave one out"
             )
         begins = [num_layers * block // options.blocks for block in range(options.blocks)]
     wrong = [layer for layer in begins if start[layer] != "F"]

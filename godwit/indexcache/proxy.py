@@ -12,6 +12,7 @@ Transformers itself is not imported: whoever has such a model has it. Documents 
 Letters: T tokens, D hidden, K selected positions.
 """
 
+import itertools
 from types import TracebackType
 from typing import Any
 
@@ -101,7 +102,7 @@ class ProxyEngine:
         name: how results call it.
     """
 
-    def __init__(self, model: nn.Module, *, name: str = ""):
+    def __init__(self, model: Any, *, name: str = ""):
         config = getattr(model, "config", None)
         text = config.get_text_config() if hasattr(config, "get_text_config") else None
         found = [module for module in model.modules() if _has_indexer(module)]
@@ -119,10 +120,10 @@ class ProxyEngine:
         self.layers = [self.stack[place] for place in self.places]
         owners = [next((module for module in layer.modules() if _has_indexer(module)), None) for layer in self.layers]
         begins = [number for number, owner in enumerate(owners) if owner is not None]
-        self.owners = [owner for owner in owners if owner is not None]
+        self.owners: list[Any] = [owner for owner in owners if owner is not None]
         # Layers before the first indexer run with it, others with the one before them.
         borders = [0, *begins[1:], len(self.layers)]
-        self.units = [range(begin, end) for begin, end in zip(borders, borders[1:])]
+        self.units = [range(begin, end) for begin, end in itertools.pairwise(borders)]
         self.inner = begins
         self.num_layers = len(begins)
         self.plan = SharePlan("".join("S" if owner.indexer is None else "F" for owner in self.owners))
@@ -241,7 +242,7 @@ def _has_indexer(module: nn.Module) -> bool:
     return not isinstance(module, IndexerProxy) and ("indexer" in module._modules or "indexer" in vars(module))
 
 
-def _find_stack(model: nn.Module) -> tuple[nn.ModuleList, list[int]]:
+def _find_stack(model: Any) -> tuple[nn.ModuleList, list[int]]:
     """The list of layers, and which of them the model's forward runs (a prediction layer is not one of them)."""
     stacks = [
         module

@@ -150,15 +150,18 @@ class Runner:
             self.journal.write(fresh)
             found |= dict(zip(missing, fresh, strict=True))
         self.progress.advance(len(rows) * len(plans))
-        sums = [found[row].get("sums") for row in rows]
-        for row, values in zip(rows, sums, strict=True):
-            if not isinstance(values, list) or len(values) != len(plans):
+        sums: list[list[float]] = []
+        for row in rows:
+            values = found[row].get("sums")
+            whole = isinstance(values, list) and len(values) == len(plans)
+            if not whole or not all(isinstance(value, float) for value in values):
                 raise GodwitError(
                     f"the journal's sums of round {number}, row {row} are not {len(plans)} numbers: it is damaged; "
                     "delete that line and all behind it, and start again"
                 )
-            if not all(isinstance(value, float) and math.isfinite(value) for value in values):
+            if not all(math.isfinite(value) for value in values):
                 raise GodwitError("a loss is not finite (NaN or Inf); the model's weights are damaged or it diverged")
+            sums.append(values)
         return sums
 
     def _own_plans(self, row: int, plans: Sequence[str]) -> list[str]:

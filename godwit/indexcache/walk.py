@@ -12,7 +12,6 @@ calls in `held`. It does not know what a state is: the search counts its work by
     and those of the last step  sum_R (N - max(l, f))       where every state is held
 """
 
-import os
 from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from typing import TypeVar
 
@@ -81,4 +80,5 @@ def spacing_for(plan: str, candidates: Sequence[int], *, state_bytes: int, budge
 
 
 def _common(a: str, b: str) -> int:
-    return len(os.path.commonprefix([a, b]))
+    """How many letters two plans begin with alike."""
+    return next((place for place, pair in enumerate(zip(a, b)) if pair[0] != pair[1]), len(a))

@@ -142,8 +142,8 @@ def test_a_model_that_shares_already_is_searched_on() -> None:
 
 def test_long_counts_the_tokens_that_gain_from_afar(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that has been taught to copy from far away: only copied tokens need the long context."""
-    from godwit.indexcache import objective
     from godwit.dist.world import World
+    from godwit.indexcache import objective
 
     monkeypatch.setattr(objective, "LEAST_TOKENS", 4)
     rows = Calibration.of(tokens(rows=2, length=96)).rows
