@@ -8,13 +8,14 @@ from pathlib import Path
 from godwit import recipes
 from godwit.base.errors import GodwitError, did_you_mean
 from godwit.base.plugins import Room
+from godwit.models.bundled import names, resolve
 
 RUNS = Path("runs")
 
 
 def model_folder(target: str) -> Path:
-    """The Hugging Face folder that `target` names: itself, or `model/` of a finished run."""
-    folder = Path(target)
+    """The Hugging Face folder that `target` names: itself, `model/` of a finished run, or a bundled model's."""
+    folder = resolve(target)
     if (folder / "model" / "config.json").exists():
         return folder / "model"
     if (folder / "provenance.json").exists():
@@ -26,7 +27,7 @@ def model_folder(target: str) -> Path:
             f"{target} holds no model, there is no config.json; give a Hugging Face folder or a finished run"
         )
     finished = sorted(str(path.parent.parent) for path in RUNS.glob("*/model/config.json"))
-    known = f"; {did_you_mean(target, finished)}" if finished else "; train one with godwit train nano"
+    known = f"; {did_you_mean(target, [*names(), *finished])}"
     raise GodwitError(f"no such model folder: {target}{known}")
 
 

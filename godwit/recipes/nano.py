@@ -14,6 +14,11 @@ from godwit.optim.config import AdamWConfig, OptimConfig
 from godwit.optim.schedules import StepSchedule
 from godwit.train.config import Stage, TrainConfig
 
+SHORT = 256
+CODE, TASKS = 1, 3
+TASK_TOKENS = 6_000_000
+"""Enough that no task document is seen twice."""
+
 
 def nano() -> TrainConfig:
     """What `make run` trains: 5.7M parameters on the standard library's sources."""
@@ -39,6 +44,35 @@ def nano() -> TrainConfig:
     )
 
 
+def long() -> TrainConfig:
+    """The dense model behind the bundled `nano`: 12 layers that look things up 8,192 tokens back.
+
+    Rows grow as looking up is learnt: what is copied is first near, then far. Tasks are `godwit.data.recall`'s.
+    """
+    return TrainConfig(
+        name="nano-long",
+        model=long_model(),
+        data=DataConfig(sources=(f"stdlib@{CODE}", _tasks(SHORT)), vocab_size=2048, holdout=0.05, packing="best_fit"),
+        optim=OptimConfig(lr=4e-3, min_lr=2e-4, warmup_tokens=50_000, adamw=AdamWConfig(lr_scale=2.0)),
+        stages=(
+            Stage(name="tiny", tokens=1_000_000, seq_len=64, sources=("recall?docs=20000&chars=200&facts=4",)),
+            Stage(name="short", tokens=1_500_000, seq_len=SHORT),
+            Stage(name="middle", tokens=1_500_000, seq_len=1024, sources=(f"stdlib@{CODE}", _tasks(1024))),
+            Stage(name="far", tokens=1_500_000, seq_len=4096, sources=(f"stdlib@{CODE}", _tasks(4096))),
+            Stage(name="long", tokens=2_000_000, seq_len=8192, sources=(f"stdlib@{CODE}", _tasks(8192))),
+        ),
+        batch_tokens=4096,
+        micro_batch_rows=64,
+        ce_chunk_tokens=2048,
+        log_every=5,
+        eval_every=50,
+        eval_rows=8,
+        checkpoint_every=25,
+        sample_prompts=("# remember falcon copper\nimport os\n# recall falcon",),
+        sample_tokens=4,
+    )
+
+
 def smoke() -> TrainConfig:
     """A few seconds: two layers, eight steps; what the tests run."""
     config = nano()
@@ -57,6 +91,32 @@ def smoke() -> TrainConfig:
         sample_prompts=("import ",),
         sample_tokens=16,
     )
+
+
+def long_model() -> Config:
+    """3.7M parameters, no experts: every parameter sees every token, which is what little training needs most."""
+    return Config(
+        vocab_size=2048,
+        hidden_size=64,
+        intermediate_size=160,
+        num_hidden_layers=12,
+        first_k_dense_replace=12,
+        num_nextn_predict_layers=0,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        q_lora_rank=48,
+        kv_lora_rank=48,
+        qk_nope_head_dim=32,
+        qk_rope_head_dim=16,
+        v_head_dim=32,
+        max_position_embeddings=16_384,
+        rope_theta=10_000.0,
+    )
+
+
+def _tasks(seq_len: int) -> str:
+    """Retrieval tasks that fill most of a row, as many as a stage reads."""
+    return f"recall@{TASKS}?docs={TASK_TOKENS // seq_len}&chars={round(2.6 * seq_len)}&facts={min(64, seq_len // 24)}"
 
 
 def model(*, num_hidden_layers: int = 6, hidden_size: int = 192, vocab_size: int = 4096) -> Config:

@@ -16,6 +16,7 @@ import torch
 
 from godwit.base.errors import GodwitError, did_you_mean
 from godwit.base.files import read_json
+from godwit.models.bundled import resolve
 from godwit.models.config import DecoderConfig
 from godwit.models.decoder import Decoder
 from godwit.models.families import config_from_hf
@@ -74,7 +75,7 @@ class Checkpoint:
 
 def inspect(folder: str | Path) -> Checkpoint:
     """Check the checkpoint in `folder` by its headers. Raises as `load` does."""
-    folder = Path(folder)
+    folder = resolve(folder)
     raw = read_config(folder)
     config = config_from_hf(raw)
     tensors = find_tensors(folder)
