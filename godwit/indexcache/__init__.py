@@ -18,6 +18,7 @@ _LAZY = {
     "overlap": "godwit.indexcache.overlaps",
     "Calibration": "godwit.indexcache.calibration",
     "SearchResult": "godwit.indexcache.result",
+    "export": "godwit.indexcache.exporter",
 }
 
 

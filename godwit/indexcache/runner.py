@@ -153,12 +153,13 @@ class Runner:
         sums: list[list[float]] = []
         for row in rows:
             values = found[row].get("sums")
-            if not isinstance(values, list) or len(values) != len(plans):
+            whole = isinstance(values, list) and len(values) == len(plans)
+            if not whole or not all(isinstance(value, float) for value in values):
                 raise GodwitError(
                     f"the journal's sums of round {number}, row {row} are not {len(plans)} numbers: it is damaged; "
                     "delete that line and all behind it, and start again"
                 )
-            if not all(isinstance(value, float) and math.isfinite(value) for value in values):
+            if not all(math.isfinite(value) for value in values):
                 raise GodwitError("a loss is not finite (NaN or Inf); the model's weights are damaged or it diverged")
             sums.append(values)
         return sums

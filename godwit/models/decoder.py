@@ -7,6 +7,7 @@ Letters: T tokens, D hidden, V vocabulary, E experts, K selected positions, L la
 """
 
 from collections.abc import Mapping
+from collections.abc import Sequence as Many
 from functools import partial
 from typing import NamedTuple
 
@@ -17,11 +18,14 @@ from torch.utils.checkpoint import checkpoint
 
 from godwit.base.errors import GodwitError
 from godwit.models.config import DecoderConfig
+from godwit.models.extend import Extended, extend, lengths_of, new_cache
 from godwit.models.teaching import IndexLoss, IndexLosses, Teaching
 from godwit.nn.attention import Attend, AttnInput
+from godwit.nn.cache import Cache, Extension
 from godwit.nn.layer import DecoderLayer, LayerOutput
 from godwit.nn.moe import Experts, Gate, MixtureOfExperts, RouterStats
 from godwit.nn.norm import RMSNorm
+from godwit.nn.pages import Sequence
 from godwit.nn.share_plan import SharePlan
 from godwit.ops.context import AttnContext
 
@@ -104,6 +108,50 @@ class Decoder(nn.Module):
         features = self.features(tokens_T, context, plan=plan, indices=indices, attend=attend)
         return Output(F.linear(features.hidden_TD, self.lm_head_weight), features.indices)
 
+    def new_cache(self, *, num_pages: int, plan: SharePlan | str | None = None) -> Cache:
+        """Room for `num_pages` x 256 tokens of any number of sequences, see `extend`.
+
+        Args:
+            num_pages: pages of each layer; `godwit.nn.pages.pages_for` counts those of a sequence.
+            plan: which layers choose positions (they keep index keys) and which reuse them; None for the config's.
+        """
+        return new_cache(self, self._plan(plan, None), num_pages=num_pages)
+
+    def extend(
+        self,
+        tokens_T: Tensor,
+        cache: Cache,
+        sequences: Sequence | Many[Sequence],
+        query_seqlens: Many[int] | None = None,
+        *,
+        last: bool = True,
+        indices: bool = False,
+    ) -> Extended:
+        """Append tokens to sequences of a cache and give the logits that follow: prefill, chunks and decoding alike.
+
+        Args:
+            tokens_T: new tokens, those of the first sequence first.
+            cache: made by `new_cache` of this model, for its present weights.
+            sequences: which they belong to, from `cache.open()`.
+            query_seqlens: how many belong to each; None: all to the only one, or one to each.
+            last: logits of each sequence's last token only; False: of every new token.
+            indices: also give the positions that layers chose.
+
+        Raises:
+            GodwitError: tokens that do not fit the sequences, or too few free pages; the cache is as it was before.
+        """
+        group = [sequences] if isinstance(sequences, Sequence) else list(sequences)
+        lengths = lengths_of(tokens_T, group, query_seqlens)
+        cache.pages.reserve(group, list(lengths))
+        logits_SV, rows = extend(self, tokens_T, cache, group, lengths, last=last)
+        chosen: dict[int, Tensor] = {}
+        if indices:
+            extension = Extension.of(group, lengths, tokens_T.device)
+            chosen = {number: extension.positions(rows_TK) for number, rows_TK in rows.items()}
+        for sequence, new in zip(group, lengths, strict=True):
+            sequence.length += new
+        return Extended(logits_SV, chosen)
+
     def context(self, tokens_T: Tensor, cu_seqlens: Tensor | None = None) -> AttnContext:
         """Borders of a flat batch, checked against its tokens."""
         if tokens_T.ndim != 1 or tokens_T.dtype not in (torch.int64, torch.int32):
@@ -151,7 +199,7 @@ class Decoder(nn.Module):
         chosen: dict[int, Tensor] = {}
         routers: list[RouterStats] = []
         index_TK = None
-        for number, layer in enumerate(self._decoder_layers()):
+        for number, layer in enumerate(self.decoder_layers()):
             own = share is None or share.is_full(number)
             handed = given.get(number, None if own else index_TK) if batch.sparse else None
             output = _run(layer, recompute, x_TD, batch, handed)
@@ -256,7 +304,8 @@ class Decoder(nn.Module):
 
     # What training needs to find in it.
 
-    def _decoder_layers(self) -> list[nn.Module]:
+    def decoder_layers(self) -> list[nn.Module]:
+        """Layers in order, without the prediction layer."""
         return list(self.model.layers)[: self.config.num_hidden_layers]
 
     def blocks(self) -> list[nn.Module]:

@@ -1,9 +1,9 @@
-"""Sample continuations by running the whole prefix again for every token.
+"""Sample continuations: prompts go through the model once, in chunks, then one token of each prompt at a time.
 
-No cache: each step costs a full forward over prompt and continuation. That is right for samples after training and as
-the plain definition that faster generation is compared with; it is not for long outputs.
+All prompts advance together over one cache, which holds them whole and is dropped at the end. No scheduling: prompts
+neither wait for each other nor for room.
 
-Letters: T tokens of all prompts laid flat, B prompts still running, V vocabulary, D hidden.
+Letters: T tokens laid flat, B prompts still running, V vocabulary.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,12 @@ from torch import Tensor
 from godwit.base.errors import GodwitError
 from godwit.base.seeds import derive_seed
 from godwit.models.decoder import Decoder
-from godwit.nn.context import AttnContext
+from godwit.nn.cache import Cache
+from godwit.nn.pages import Sequence as Cached
+from godwit.nn.pages import pages_for
+
+# Tokens of one prefill call: enough to fill matrix products, few enough to keep what a call computes in some MB.
+CHUNK = 2048
 
 
 @dataclass(frozen=True)
@@ -62,14 +67,22 @@ def generate(
     limits = [min(len(prompt) + max_new_tokens, model.config.max_position_embeddings) for prompt in prompts]
     running = [place for place in range(len(prompts)) if len(sequences[place]) < limits[place]]
     stopped = set[int]()
+    if not running:
+        return [Generation((), "length") for _ in prompts]
+    # The last token of each is never looked at again.
+    cache = model.new_cache(num_pages=sum(pages_for(limits[place] - 1) for place in running))
+    cached = {place: cache.open() for place in running}
+    logits_BV = prefill(model, cache, list(cached.values()), [sequences[place] for place in running])
     while running:
-        logits_BV = _last_logits(model, [sequences[place] for place in running], device)
-        for place, logits_V in zip(running, logits_BV, strict=True):
+        for place, logits_V in zip(running, _checked(logits_BV), strict=True):
             token = sample(logits_V, temperature=temperature, top_p=top_p, generator=generators[place])
             sequences[place].append(token)
             if token in ends:
                 stopped.add(place)
         running = [place for place in running if place not in stopped and len(sequences[place]) < limits[place]]
+        if running:
+            tokens_B = torch.tensor([sequences[place][-1] for place in running], device=device)
+            logits_BV = model.extend(tokens_B, cache, [cached[place] for place in running]).logits_SV
     return [
         Generation(tuple(sequence[len(prompt) :]), "stop" if place in stopped else "length")
         for place, (prompt, sequence) in enumerate(zip(prompts, sequences, strict=True))
@@ -86,13 +99,33 @@ def sample(logits_V: Tensor, *, temperature: float, top_p: float, generator: tor
     return int(ids_V[torch.multinomial(kept_V, 1, generator=generator)])
 
 
-def _last_logits(model: Decoder, sequences: list[list[int]], device: torch.device) -> Tensor:
-    """Logits (B, V), float32 on the CPU, that follow the last token of each sequence."""
-    context = AttnContext(tuple(len(sequence) for sequence in sequences), device)
-    tokens_T = torch.tensor([token for sequence in sequences for token in sequence], device=device)
-    ends_B = torch.tensor([end - 1 for _, end in context.bounds], device=device)
-    hidden_BD = model.features(tokens_T, context).hidden_TD[ends_B]
-    logits_BV = (hidden_BD @ model.lm_head_weight.T).float().cpu()
+def prefill(
+    model: Decoder, cache: Cache, sequences: Sequence[Cached], prompts: Sequence[Sequence[int]], *, chunk: int = CHUNK
+) -> Tensor:
+    """Extend sequences by their prompts, at most `chunk` tokens a call; logits (B, V) that follow each prompt."""
+    device = model.lm_head_weight.device
+    logits_V: dict[int, Tensor] = {}
+    done = [0] * len(prompts)
+    while len(logits_V) < len(prompts):
+        room, counts = chunk, {}
+        for place, prompt in enumerate(prompts):
+            count = min(room, len(prompt) - done[place])
+            if count:
+                counts[place] = count
+                room -= count
+        tokens = [token for place, count in counts.items() for token in prompts[place][done[place] :][:count]]
+        tokens_T = torch.tensor(tokens, device=device)
+        output = model.extend(tokens_T, cache, [sequences[place] for place in counts], list(counts.values()))
+        for place, row_V in zip(counts, output.logits_SV, strict=True):
+            done[place] += counts[place]
+            if done[place] == len(prompts[place]):
+                logits_V[place] = row_V
+    return torch.stack([logits_V[place] for place in range(len(prompts))])
+
+
+def _checked(logits_BV: Tensor) -> Tensor:
+    """Float32 on the CPU, where all are finite."""
+    logits_BV = logits_BV.float().cpu()
     if not logits_BV.isfinite().all():
         raise GodwitError(
             "the model's logits are not finite (NaN or Inf); its weights are damaged or its training diverged"

@@ -78,7 +78,8 @@ class IndexedConfig(DecoderConfig):
         return special
 
     def _special_to_hf(self) -> dict[str, Any]:
-        return super()._special_to_hf() | {"indexer_types": list(self.indexer_types)}
+        said = {key: value for key, value in self.plan.config_keys.items() if value is not None}
+        return super()._special_to_hf() | said
 
 
 def with_plan(config: DecoderConfig, plan: SharePlan | str) -> IndexedConfig:

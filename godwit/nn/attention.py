@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
+from godwit.nn.cache import LayerExtension
 from godwit.nn.rope import RopeTables
 from godwit.ops.attention import attention
 from godwit.ops.context import AttnContext
@@ -32,6 +33,7 @@ class AttnInput:
         sparse: attend over selected positions; False is dense attention (short documents, dense stages).
         attend: computes dense attention; another function replaces it in all layers, e.g. SampleAttention.
         teach: hand out what indexers learn from (`AttnOutput.lesson`).
+        cache: earlier tokens to attend to and where these are to be kept; positions are then rows of its pool.
     """
 
     context: AttnContext
@@ -39,6 +41,7 @@ class AttnInput:
     sparse: bool = False
     attend: Attend = attention
     teach: bool = False
+    cache: LayerExtension | None = None
 
 
 class IndexStates(NamedTuple):

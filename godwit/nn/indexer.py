@@ -20,7 +20,11 @@ from godwit.base.errors import GodwitError
 from godwit.nn.attention import AttnInput, IndexStates
 from godwit.nn.rope import rotate_half_split, rotate_interleaved
 from godwit.ops.index_topk import index_topk
+from godwit.ops.index_topk_paged import index_topk_paged
 from godwit.ops.index_two_level import index_two_level
+
+# Tokens up to which dense attention over a cache reads rows where they lie.
+FEW = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,11 +67,16 @@ class Indexer(nn.Module):
 
     def states(self, x_TD: Tensor, c_q_TQ: Tensor, batch: AttnInput) -> IndexStates:
         """Index queries, keys and head weights of the tokens."""
+        q_THA, w_TH = self._queries(x_TD, c_q_TQ, batch)
+        return IndexStates(q_THA, self._keys(x_TD, batch), w_TH)
+
+    def _queries(self, x_TD: Tensor, c_q_TQ: Tensor, batch: AttnInput) -> tuple[Tensor, Tensor]:
         q_THA = self._rotate(self.wq_b(c_q_TQ).unflatten(1, (-1, self.head_dim)), batch)
-        k_TA = self._rotate(self.k_norm(self.wk(x_TD)).unsqueeze(1), batch).squeeze(1)
         # float32 before scaling: rounding here in bfloat16 flips which positions win.
-        w_TH = self.weights_proj(x_TD).float() * self.scale
-        return IndexStates(q_THA, k_TA, w_TH)
+        return q_THA, self.weights_proj(x_TD).float() * self.scale
+
+    def _keys(self, x_TD: Tensor, batch: AttnInput) -> Tensor:
+        return self._rotate(self.k_norm(self.wk(x_TD)).unsqueeze(1), batch).squeeze(1)
 
     @torch.no_grad()
     def forward(self, x_TD: Tensor, c_q_TQ: Tensor, batch: AttnInput) -> Tensor:
@@ -80,6 +89,31 @@ class Indexer(nn.Module):
             block, num_blocks = self.two_level.block, self.two_level.num_blocks
             return index_two_level(*states, batch.context, topk=self.index_topk, block=block, num_blocks=num_blocks)
         return index_topk(*states, batch.context, topk=self.index_topk)
+
+    @torch.no_grad()
+    def over_cache(self, x_TD: Tensor, c_q_TQ: Tensor, batch: AttnInput) -> Tensor | None:
+        """Keep the tokens' index keys; under sparse attention, the rows that they select among all there are.
+
+        Raises:
+            GodwitError: it is to search in two levels, which pages have no form of.
+        """
+        assert batch.cache is not None, "called for batches with a cache"
+        batch.cache.store_index_keys(self._keys(x_TD, batch))
+        if not batch.sparse:
+            return None
+        if self.two_level is not None:
+            raise GodwitError("a cache cannot be searched in two levels; type set_two_level(model, None)")
+        (extension, layer), (q_THA, w_TH) = batch.cache, self._queries(x_TD, c_q_TQ, batch)
+        assert layer.tiles_PBW is not None, "its keys were just stored there"
+        return index_topk_paged(
+            q_THA,
+            layer.tiles_PBW,
+            w_TH,
+            extension.context,
+            extension.tables,
+            topk=self.index_topk,
+            query_seqlens=extension.query_seqlens,
+        )
 
     def _rotate(self, x_THA: Tensor, batch: AttnInput) -> Tensor:
         rotate = rotate_interleaved if self.rope_interleaved else rotate_half_split
@@ -97,6 +131,30 @@ def set_two_level(model: nn.Module, two_level: TwoLevel | None) -> None:
         raise GodwitError("this model has no indexers, so there is nothing to search in two levels")
     for indexer in indexers:
         indexer.two_level = two_level
+
+
+def choose_rows(
+    indexer: Indexer | None, x_TD: Tensor, c_q_TQ: Tensor, batch: AttnInput, index_TK: Tensor | None
+) -> Tensor | None:
+    """Rows of the cache that a layer attends to, given or its own choice; None is all that a token sees, gathered.
+
+    A few tokens take all they see as rows, which copies nothing; for many, dense attention over a copy is cheaper.
+
+    Raises:
+        GodwitError: rows are needed, none are given, and there is no indexer.
+    """
+    assert batch.cache is not None, "called for batches with a cache"
+    extension, layer = batch.cache
+    if layer.tiles_PBW is not None:
+        if indexer is None:
+            raise GodwitError("this layer has no indexer weights and keeps index keys; the cache's plan must say S")
+        chosen_TK = indexer.over_cache(x_TD, c_q_TQ, batch)
+        index_TK = chosen_TK if index_TK is None else index_TK
+    if batch.sparse:
+        if index_TK is None:
+            raise GodwitError("no rows were handed to this layer and it has none of its own; its plan must be S")
+        return index_TK
+    return extension.visible_TK if x_TD.shape[0] <= FEW else None
 
 
 def choose(

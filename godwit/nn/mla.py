@@ -8,17 +8,20 @@ k_rope is one head shared by all; the rotation is interleaved. The two latent no
 q_nope W_UK against the latents themselves and W_UV after the sum, so that keys and values are never expanded. With
 gradients, and for dense attention, they are expanded (fewer products a pair of tokens).
 
-Letters: T tokens, B queries of a block, D hidden, H heads, Q query latent, C key-value latent, N nope width,
-R rope width, V value width, A = N + R, W = C + R, X = N + V, K selected positions.
+Letters: T tokens, B queries of a block, D hidden, H heads, Q query latent, C key-value latent, N nope width
+(rows of a cache's pool where it is a first dimension), R rope width, V value width, A = N + R, W = C + R, X = N + V,
+K selected positions, L tokens of whole sequences.
 """
 
 import torch
 from torch import Tensor, nn
 
 from godwit.nn.attention import AttnInput, AttnOutput, Lesson
-from godwit.nn.indexer import Indexer, choose
+from godwit.nn.cache import empty_pool
+from godwit.nn.indexer import Indexer, choose, choose_rows
 from godwit.nn.norm import RMSNorm
 from godwit.nn.rope import rotate_interleaved
+from godwit.ops.attention import attention
 from godwit.ops.indexer_kl import Teacher
 from godwit.ops.sparse_attention import sparse_attention
 from godwit.ops.sparse_mla import sparse_mla
@@ -74,9 +77,11 @@ class MultiHeadLatentAttention(nn.Module):
         c_q_TQ = x_TD if self.q_lora_rank is None else self.q_a_layernorm(self.q_a_proj(x_TD))
         q_THA = self._queries(c_q_TQ, batch)
         latents = self._latents(x_TD, batch)
+        if batch.cache is not None:
+            return self._over_cache(x_TD, c_q_TQ, q_THA, torch.cat(latents, dim=-1), batch, index_TK)
         index_TK, states = choose(self.indexer, x_TD, c_q_TQ, batch, index_TK)
         if index_TK is not None and not torch.is_grad_enabled() and not batch.teach:
-            out_THV = self._absorbed(q_THA, *latents, index_TK)
+            out_THV = self._absorbed(q_THA, torch.cat(latents, dim=-1), index_TK)
             return AttnOutput(self.o_proj(out_THV.flatten(1)), index_TK)
         k_THA, v_THV = self._keys_values(*latents)
         if index_TK is None:
@@ -103,16 +108,41 @@ class MultiHeadLatentAttention(nn.Module):
         k_nope_THN, v_THV = kv_THX.split((self.nope, self.v_head_dim), dim=-1)
         return torch.cat((k_nope_THN, k_rope_TR.unsqueeze(1).expand(-1, k_nope_THN.shape[1], -1)), dim=-1), v_THV
 
-    def _absorbed(self, q_THA: Tensor, c_kv_TC: Tensor, k_rope_TR: Tensor, index_TK: Tensor) -> Tensor:
+    def new_cache(self, num_rows: int) -> tuple[Tensor, None]:
+        """An empty pool `(1, N, W)`: latent and rotated key of a token are one row, its key and its value."""
+        return empty_pool(self.kv_b_proj.weight, 1, num_rows, self.kv_lora_rank + self.rope), None
+
+    def _over_cache(
+        self,
+        x_TD: Tensor,
+        c_q_TQ: Tensor,
+        q_THA: Tensor,
+        c_TW: Tensor,
+        batch: AttnInput,
+        index_TK: Tensor | None,
+    ) -> AttnOutput:
+        assert batch.cache is not None, "called for batches with a cache"
+        extension, layer = batch.cache
+        batch.cache.store(c_TW.unsqueeze(1), None)
+        rows_TK = choose_rows(self.indexer, x_TD, c_q_TQ, batch, index_TK)
+        if rows_TK is not None:
+            out_THV = self._absorbed(q_THA, layer.k_GNA[0], rows_TK)
+        else:
+            c_LW = batch.cache.gathered(layer.k_GNA, q_THA.dtype).squeeze(1)
+            k_LHA, v_LHV = self._keys_values(*c_LW.split((self.kv_lora_rank, self.rope), dim=-1))
+            new = extension.query_seqlens
+            out_THV = attention(q_THA, k_LHA, v_LHV, extension.context, scale=self.scale, query_seqlens=new)
+        return AttnOutput(self.o_proj(out_THV.flatten(1)), rows_TK if batch.sparse else None)
+
+    def _absorbed(self, q_THA: Tensor, c_NW: Tensor, index_TK: Tensor) -> Tensor:
         """Outputs `(T, H, V)` over selected positions; a block of queries at a time, since they are C wide here."""
         up_HXC = self.kv_b_proj.weight.unflatten(0, (-1, self.nope + self.v_head_dim))
         up_key_HNC, up_value_HVC = up_HXC.split((self.nope, self.v_head_dim), dim=1)
-        c_TW = torch.cat((c_kv_TC, k_rope_TR), dim=-1)
         outputs = []
         for q_BHA, index_BK in zip(q_THA.split(QUERY_BLOCK), index_TK.split(QUERY_BLOCK), strict=True):
             q_nope_BHN, q_rope_BHR = q_BHA.split((self.nope, self.rope), dim=-1)
             latent_BHC = torch.einsum("bhn,hnc->bhc", q_nope_BHN, up_key_HNC)
             q_BHW = torch.cat((latent_BHC, q_rope_BHR), dim=-1)
-            out_BHC = sparse_mla(q_BHW, c_TW, index_BK, scale=self.scale, latent_width=self.kv_lora_rank).out_QHC
+            out_BHC = sparse_mla(q_BHW, c_NW, index_BK, scale=self.scale, latent_width=self.kv_lora_rank).out_QHC
             outputs.append(torch.einsum("bhc,hvc->bhv", out_BHC, up_value_HVC))
         return torch.cat(outputs)

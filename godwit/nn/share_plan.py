@@ -5,6 +5,7 @@ IndexCache, arXiv 2603.12201: c in {F, S}^N, c_1 = F; layer l uses the positions
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from godwit.base.errors import GodwitError
 
@@ -76,6 +77,36 @@ class SharePlan:
         if freq < 1:
             raise GodwitError(f"index_topk_freq must be at least 1, got {freq}")
         return cls("".join("S" if max(i - offset + 1, 0) % freq else "F" for i in range(num_layers)))
+
+    @property
+    def freq_and_offset(self) -> tuple[int, int] | None:
+        """The frequency and offset that `from_freq` makes this plan of, or None where no uniform rule does.
+
+        All F is (1, 1); a plan with one F is given the shortest period that does not come round again.
+        """
+        leading = len(self.pattern) - len(self.pattern.lstrip("F"))
+        if leading == len(self.pattern):
+            return 1, 1
+        second = self.pattern.find("F", leading)
+        freq = (len(self.pattern) if second < 0 else second) - leading + 1
+        return (freq, leading) if SharePlan.from_freq(len(self.pattern), freq, leading) == self else None
+
+    @property
+    def config_keys(self) -> dict[str, Any]:
+        """What a config.json should say so that every engine that reads it follows this plan; None: no such key.
+
+        Transformers and ATOM read `indexer_types`; vLLM, SGLang and TensorRT-LLM the pattern; Megatron's bridge knows
+        only a frequency, and a stale one would contradict the rest.
+        """
+        shares = self.num_full < len(self.pattern)
+        freq, offset = self.freq_and_offset or (None, None)
+        return {
+            "indexer_types": list(self.types),
+            "index_topk_pattern": self.pattern if shares else None,
+            "use_index_cache": True if shares else None,
+            "index_topk_freq": freq if shares else None,
+            "index_skip_topk_offset": offset if shares else None,
+        }
 
     @property
     def types(self) -> tuple[str, ...]:

@@ -71,3 +71,19 @@ def test_uniform_plans_are_written_as_a_fraction() -> None:
 def test_groups_are_the_layers_each_indexer_serves() -> None:
     groups = SharePlan("FSSFFS").groups
     assert [list(group) for group in groups] == [[0, 1, 2], [3], [4, 5]]
+
+
+@pytest.mark.parametrize("num_layers", [1, 2, 5, 8, 13])
+def test_uniform_plans_know_their_frequency_and_offset(num_layers: int) -> None:
+    """Every plan a rule can make is recognised, and no other: all plans of a length against all rules."""
+    made = {
+        SharePlan.from_freq(num_layers, freq, offset).pattern
+        for freq in range(1, num_layers + 2)
+        for offset in range(1, num_layers + 2)
+    }
+    for bits in range(2 ** (num_layers - 1)):
+        pattern = "F" + "".join("S" if bits >> n & 1 else "F" for n in range(num_layers - 1))
+        found = SharePlan(pattern).freq_and_offset
+        assert (found is not None) == (pattern in made), pattern
+        if found is not None:
+            assert SharePlan.from_freq(num_layers, *found).pattern == pattern

@@ -13,6 +13,7 @@ from godwit.ops import (
     attention,
     experts,
     index_topk,
+    index_topk_paged,
     index_two_level,
     indexer_kl,
     sample_attention,
@@ -26,6 +27,7 @@ OPS: dict[str, Op] = {
     "attention": attention._OP,
     "sparse_attention": sparse_attention._OP,
     "index_topk": index_topk._OP,
+    "index_topk_paged": index_topk_paged._OP,  # its parity is in test_index_topk_paged.py
     "indexer_kl": indexer_kl._OP,  # its parity is in test_indexer_kl.py
     "experts": experts._OP,
     "sparse_mla": sparse_mla._OP,

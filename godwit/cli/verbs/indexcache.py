@@ -3,6 +3,8 @@
 Examples:
   godwit indexcache search MODEL --keep 1/4       which layers give up their indexer, and what each costs
   godwit indexcache overlap MODEL                 how much of their selections layers have in common
+  godwit indexcache export MODEL --search search/ --keep 1/4 --out shared
+  godwit indexcache flags shared                  what to type in vLLM, SGLang, Transformers, ...
 
 Each word after `indexcache` is one file in `godwit/cli/indexcache/`; `godwit indexcache WORD --help` has its options.
 """

@@ -59,3 +59,16 @@ def _check(q_THD: Tensor, k_TGD: Tensor, v_TGE: Tensor, index_TK: Tensor, contex
         f"sparse_attention wants queries (T, H, D), keys (T, G, D), values (T, G, E), G dividing H, and positions "
         f"(T, K) of at least one column, for {context.num_tokens} tokens; got {', '.join(map(str, shapes))}"
     )
+
+
+# `masked` takes the queries for the keys' own tokens.
+_ROWS_OP = Op(__name__, order=("compiled", "reference"))
+
+
+def sparse_attention_rows(q_QHD: Tensor, k_NGD: Tensor, v_NGE: Tensor, index_QK: Tensor, *, scale: float) -> Tensor:
+    """The same over the rows of a cache, `(Q, H, E)`: queries need not be among its N tokens.
+
+    Keys and values that are views of `(G, N, width)` are read where they lie.
+    """
+    context = AttnContext.single(k_NGD.shape[0], k_NGD.device)
+    return _ROWS_OP(q_QHD, k_NGD, v_NGE, index_QK, context, scale=scale).out_THE

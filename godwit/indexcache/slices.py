@@ -1,0 +1,201 @@
+"""Models that do not fit, timed as a slice: a layer of each kind, times how many of it the model has.
+
+The slice has three layers: one with a dense feed-forward block (F) if the model has such layers, one with experts (F),
+and the same again without an indexer (S; the two share one set of experts in memory). Per-layer times of one pass:
+
+    t(plan) = sum over layers of t(kind, F or S) + t(embedding, norm, head)
+
+where a dense-block layer's S is its F less what the expert layer saves by S. Fewer experts may be held than the model
+has: as many are chosen for each token, so the work of a prefill is the same; a decoding step reads fewer weights.
+"""
+
+import dataclasses
+import statistics
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import psutil
+import torch
+from torch import nn
+
+from godwit.base.errors import GodwitError
+from godwit.indexcache.bench import BenchOptions, BenchResult, Timing, base_config, plans_for, record
+from godwit.indexcache.sides import DECODE, DENSE, DSA, METHODS, SIDES, indexers_of
+from godwit.indexcache.timing import Stopwatch, timed_methods
+from godwit.models.count import count
+from godwit.models.decoder import Decoder
+from godwit.models.experts import ExpertConfig
+from godwit.models.indexed import IndexedConfig
+from godwit.models.init import build
+from godwit.nn.share_plan import FULL, SHARED, SharePlan
+
+VOCABULARY = 1024  # of the slice; embedding and head of one token are no part of what is compared
+MEMORY_SHARE = 0.7  # of what is free, for weights; the rest is for activations
+
+
+class _Parts(NamedTuple):
+    """Median seconds of a pass by part; the dense-block layer comes first and may be missing."""
+
+    full_dense: float
+    full: float
+    shared: float
+    rest: float
+    indexer: float
+
+
+def fits(config: IndexedConfig, *, dtype: torch.dtype, device: torch.device | str = "cpu") -> bool:
+    """Whether the whole model's weights can be held beside its activations."""
+    return count(config).total * dtype.itemsize < MEMORY_SHARE * free_memory(device)
+
+
+def free_memory(device: torch.device | str) -> int:
+    """Bytes that can still be allocated."""
+    device = torch.device(device)
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+
+
+def bench_slice(
+    config: IndexedConfig,
+    options: BenchOptions,
+    *,
+    name: str,
+    plans: Mapping[str, SharePlan] | None = None,
+    num_experts: int | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    on_run: Callable[[], None] = lambda: None,
+) -> BenchResult:
+    """Time a slice of the shape `config` with random weights and put the model's times together from it.
+
+    Args:
+        config: a shape whose plan is all F.
+        num_experts: experts to hold; None holds all.
+        on_run: called after each pass, for progress; there are `num_runs` of them.
+
+    Raises:
+        GodwitError: the slice does not fit either; says how many experts would.
+    """
+    config = base_config(config)
+    if config.plan.num_full < config.num_hidden_layers:
+        raise GodwitError(f"a slice stands for a model that is F everywhere, and this shape's plan is {config.plan}")
+    plans = dict(plans or plans_for(config.plan))
+    options.check(config)
+    model = slice_of(config, num_experts=num_experts, dtype=dtype, device=device)
+    watch = Stopwatch(options.clock, device=device)
+    timings: list[Timing] = []
+    for length in options.lengths:
+        for work in options.works:
+            sides = SIDES[work](model, length, {}, dense=length <= options.dense_up_to, steps=options.steps)
+            parts = {side: _parts(model, run, options, watch, on_run) for side, run in sides.items()}
+            scale = options.steps if work == DECODE else 1
+            timings += _timings(work, length, parts, config, plans, scale)
+    held = f", {num_experts} of {config.routed_experts[0]} experts held" if num_experts else ""
+    note = (
+        f"a slice of {model.config.num_hidden_layers} layers was timed{held}; times of the {config.num_hidden_layers} "
+        "layers are sums of its parts, without the output head's full vocabulary"
+    )
+    return record(config, plans, timings, options, name=name, note=note, parameter=model.lm_head_weight)
+
+
+def num_runs(options: BenchOptions) -> int:
+    """How often `bench_slice` calls `on_run`."""
+    passes = sum(1 + (length <= options.dense_up_to) for length in options.lengths)
+    return len(options.works) * options.rounds * passes
+
+
+def slice_of(
+    config: IndexedConfig, *, num_experts: int | None, dtype: torch.dtype, device: torch.device | str
+) -> Decoder:
+    """The slice, with random weights."""
+    changes: dict[str, Any] = {"vocab_size": min(config.vocab_size, VOCABULARY)}
+    num_dense = 0
+    if isinstance(config, ExpertConfig):
+        num_dense = min(1, config.first_k_dense_replace)
+        changes |= {"first_k_dense_replace": num_dense, "num_nextn_predict_layers": 0}
+        if num_experts is not None:
+            changes["n_routed_experts"] = num_experts
+    types = (FULL,) * (num_dense + 1) + (SHARED,)
+    sliced = dataclasses.replace(config, **changes, num_hidden_layers=len(types), indexer_types=types)
+    one = dataclasses.replace(sliced, num_hidden_layers=len(types) - 1, indexer_types=types[:-1])
+    needed, free = count(one).total * dtype.itemsize, MEMORY_SHARE * free_memory(device)
+    if needed > free:
+        raise GodwitError(
+            f"one layer needs {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are to be had; "
+            "hold fewer experts with --experts, or try --dtype bfloat16"
+        )
+    model = build(one, dtype=dtype, device=device)
+    with torch.device("meta"):
+        shared = sliced.layer(len(types) - 1)
+    # Everything but the indexer is the F layer's own: same weights, read twice.
+    last = model.model.layers[-1]
+    _take_over(shared, last)
+    model.model.layers.append(shared)
+    model.config = sliced
+    return model.eval()
+
+
+def _take_over(module: nn.Module, source: nn.Module) -> None:
+    for name, child in source.named_children():
+        if name == "self_attn":
+            mine = getattr(module, name)
+            for part, inner in child.named_children():
+                if part != "indexer":
+                    setattr(mine, part, inner)
+        else:
+            setattr(module, name, child)
+
+
+@torch.inference_mode()
+def _parts(
+    model: Decoder,
+    run: Callable[[], object],
+    options: BenchOptions,
+    watch: Stopwatch,
+    on_run: Callable[[], None],
+) -> _Parts:
+    layers, indexers = list(model.model.layers), list(indexers_of(model).values())
+    run()
+    taken = []
+    for _ in range(options.rounds):
+        with timed_methods(layers, ("forward",), watch) as in_layers, timed_methods(indexers, METHODS, watch) as inside:
+            total = watch.time(run)
+        on_run()
+        times = [sum(each) for each in in_layers]
+        taken.append((*times[:-2][:1], *times[-2:], total - sum(times), sum(inside[-1])))
+    medians = [statistics.median(each) for each in zip(*taken, strict=True)]
+    return _Parts(*medians) if len(layers) == 3 else _Parts(0.0, *medians)
+
+
+def _timings(
+    work: str,
+    length: int,
+    parts: Mapping[str, _Parts],
+    config: IndexedConfig,
+    plans: Mapping[str, SharePlan],
+    scale: int,
+) -> list[Timing]:
+    num_dense = config.first_k_dense_replace if isinstance(config, ExpertConfig) else 0
+    found = []
+    if DENSE in parts:
+        dense = parts[DENSE]
+        # Without indexers at work, both expert layers do the same.
+        each = (dense.full + dense.shared) / 2
+        seconds = dense.rest + num_dense * dense.full_dense + (config.num_hidden_layers - num_dense) * each
+        found.append(Timing(work=work, length=length, side=DENSE, seconds=seconds / scale))
+    own = parts[DSA]
+    saved = own.full - own.shared
+    all_full = own.rest + num_dense * own.full_dense + (config.num_hidden_layers - num_dense) * own.full
+    in_indexers = config.num_hidden_layers * own.indexer
+    found.append(Timing(work=work, length=length, side=DSA, seconds=all_full / scale, indexers=in_indexers / scale))
+    for side, plan in plans.items():
+        dropped = config.num_hidden_layers - plan.num_full
+        found.append(
+            Timing(
+                work=work,
+                length=length,
+                side=side,
+                seconds=(all_full - dropped * saved) / scale,
+                bound=(all_full - dropped * own.indexer) / scale,
+            )
+        )
+    return found

@@ -1,0 +1,103 @@
+"""Incremental inference: new tokens of some sequences through the layers, over the caches of those before them.
+
+Prefill in chunks, decoding and mixtures of both are one call. What is computed is what a forward pass over the whole
+sequences computes for these tokens: the same blocks, with keys, values and index keys read from the cache.
+
+Letters: S sequences, T new tokens, D hidden, V vocabulary, K selected rows.
+"""
+
+from collections.abc import Sequence as Many
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from godwit.base.errors import GodwitError
+from godwit.nn.attention import AttnInput
+from godwit.nn.cache import Cache, Extension, LayerCache, LayerExtension, empty_tiles
+from godwit.nn.gqa import GroupedQueryAttention
+from godwit.nn.mla import MultiHeadLatentAttention
+from godwit.nn.pages import PAGE, Sequence
+from godwit.nn.share_plan import SharePlan
+from godwit.ops.context import AttnContext
+
+if TYPE_CHECKING:
+    from godwit.models.decoder import Decoder
+
+
+class Extended(NamedTuple):
+    """Logits `(S, V)` of each sequence's last token, or `(T, V)` of all, and, if asked for, what layers chose.
+
+    `indices`: by layer that chose positions itself, those positions in their sequence, int32 `(T, K)`, -1 behind; empty
+    while no sequence is longer than `index_topk`.
+    """
+
+    logits_SV: Tensor
+    indices: dict[int, Tensor]
+
+
+def new_cache(model: "Decoder", plan: SharePlan | None, *, num_pages: int) -> Cache:
+    """An empty cache; the layers that are F in the plan keep index keys."""
+    layers: list[LayerCache] = []
+    for number, block in enumerate(model.decoder_layers()):
+        attention = block.self_attn
+        assert isinstance(attention, MultiHeadLatentAttention | GroupedQueryAttention), type(attention)
+        k_GNA, v_GNE = attention.new_cache(num_pages * PAGE)
+        tiles_PBW = None
+        if plan is not None and plan.is_full(number):
+            assert attention.indexer is not None, "the plan was checked against the model's own"
+            tiles_PBW = empty_tiles(k_GNA, num_pages, attention.indexer.head_dim)
+        layers.append(LayerCache(k_GNA, v_GNE, tiles_PBW))
+    return Cache(layers, num_pages=num_pages, plan=plan)
+
+
+def lengths_of(tokens_T: Tensor, sequences: Many[Sequence], query_seqlens: Many[int] | None) -> tuple[int, ...]:
+    """How many of the tokens belong to each sequence.
+
+    Raises:
+        GodwitError: they do not add up, a sequence is named twice, or it is not clear whose the tokens are.
+    """
+    if tokens_T.ndim != 1 or tokens_T.dtype not in (torch.int64, torch.int32):
+        raise GodwitError(f"tokens must be a flat integer tensor (T,), got {tokens_T.dtype} {tuple(tokens_T.shape)}")
+    if query_seqlens is None:
+        if len(sequences) == 1:
+            query_seqlens = (tokens_T.shape[0],)
+        elif len(sequences) == tokens_T.shape[0]:
+            query_seqlens = (1,) * len(sequences)
+        else:
+            raise GodwitError(
+                f"{tokens_T.shape[0]} tokens for {len(sequences)} sequences: give query_seqlens, one count each"
+            )
+    lengths = tuple(query_seqlens)
+    if len(lengths) != len(sequences) or sum(lengths) != tokens_T.shape[0] or min(lengths, default=0) < 1:
+        raise GodwitError(
+            f"query_seqlens {lengths[:8]} must give each of {len(sequences)} sequences 1 token or more, "
+            f"{tokens_T.shape[0]} together"
+        )
+    if len({id(sequence) for sequence in sequences}) != len(sequences):
+        raise GodwitError("a sequence stands twice in one call; give its tokens together, as one entry")
+    return lengths
+
+
+@torch.inference_mode()
+def extend(
+    model: "Decoder", tokens_T: Tensor, cache: Cache, sequences: Many[Sequence], lengths: tuple[int, ...], *, last: bool
+) -> tuple[Tensor, dict[int, Tensor]]:
+    """Logits and chosen rows of the pool by layer; the sequences have room, and get their length by the caller."""
+    batch = Extension.of(sequences, lengths, tokens_T.device)
+    context, rope = AttnContext(lengths, tokens_T.device), model.rope.tables(batch.position_T)
+    topk = model.config.index_topk_or_none
+    sparse = topk is not None and batch.context.max_seqlen > topk
+    x_TD, rows_TK = model.model.embed_tokens(tokens_T), None
+    chosen: dict[int, Tensor] = {}
+    for number, (block, layer) in enumerate(zip(model.decoder_layers(), cache.layers, strict=True)):
+        own = cache.plan is not None and cache.plan.is_full(number)
+        attn_input = AttnInput(context, rope, sparse, cache=LayerExtension(batch, layer))
+        output = block(x_TD, attn_input, None if own else rows_TK)
+        x_TD, rows_TK = output.x_TD, output.index_TK
+        if own and rows_TK is not None:
+            chosen[number] = rows_TK
+    if last:
+        x_TD = x_TD[torch.tensor(lengths, device=tokens_T.device).cumsum(0) - 1]
+    return F.linear(model.model.norm(x_TD), model.lm_head_weight), chosen

@@ -1,0 +1,70 @@
+"""`godwit.ops.index_topk` over keys that lie in the pages of a cache: same scores and ties, rows for positions.
+
+Page p holds the keys of 256 consecutive tokens of one document as a tile, `tiles[p, :, i]` being its i-th; a document's
+table lists its pages. Position s of a document is row `table[s // 256] * 256 + s % 256` of the pool. Entry j of the
+result is the row of entry j of what `index_topk` selects (position ascending, then -1).
+
+Letters: Q queries, H index heads, D index width, P pages, B = D in eights (zeros behind D), W = 256 = tokens of a page,
+K = min(topk, longest document).
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from godwit.base.errors import GodwitError
+from godwit.ops.backends import Op
+from godwit.ops.context import AttnContext
+
+_OP = Op(__name__, order=("compiled", "reference"))
+
+
+@torch.no_grad()
+def index_topk_paged(
+    q_QHD: Tensor,
+    tiles_PBW: Tensor,
+    w_QH: Tensor,
+    context: AttnContext,
+    tables: Sequence[Tensor],
+    *,
+    topk: int,
+    query_seqlens: tuple[int, ...],
+) -> Tensor:
+    """Selected rows of the pool, int32 `(Q, K)`. Queries are the last `query_seqlens` tokens of each document.
+
+    Args:
+        context: the documents' whole lengths.
+        tables: each document's pages, int64.
+
+    Raises:
+        GodwitError: for tables that do not fit the documents, NaN in queries or weights (on a CPU).
+    """
+    width = tiles_PBW.shape[2]
+    if [-(-length // width) for length in context.seqlens] != [table.shape[0] for table in tables]:
+        raise GodwitError(
+            f"documents of {context.seqlens[:8]} tokens do not fit tables of {[len(t) for t in tables][:8]} "
+            f"pages of {width}"
+        )
+    # Keys were looked at when they were stored; to read them all for every token would cost as much as scoring them.
+    if q_QHD.device.type == "cpu" and not (q_QHD.isfinite().all() and w_QH.isfinite().all()):
+        raise GodwitError("index queries or weights hold NaN or Inf: damaged weights, or training diverged")
+    return _OP(q_QHD, tiles_PBW, w_QH, context, tables, topk=topk, query_seqlens=query_seqlens)
+
+
+def rows_of(
+    index_QK: Tensor,
+    context: AttnContext,
+    tables: Sequence[Tensor],
+    *,
+    width: int,
+    query_seqlens: tuple[int, ...],
+) -> Tensor:
+    """Rows of the pool for flat positions, -1 for -1."""
+    found, start = [index_QK[:0]], 0
+    for index, table, length in zip(index_QK.split(query_seqlens), tables, context.seqlens, strict=True):
+        place = (index - start).clamp(min=0)
+        rows = table[place // width] * width + place % width if table.numel() else place
+        found.append(torch.where(index < 0, -1, rows).to(torch.int32))
+        start += length
+    return torch.cat(found)

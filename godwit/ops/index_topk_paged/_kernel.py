@@ -1,0 +1,75 @@
+"""The compiled loop behind `compiled`: few queries, each against its document's tiles where they lie.
+
+The tiles of one query are divided into runs, so that one decoded token uses all threads. Each run keeps its own k
+best; what is best of all is among them, and cutting the runs' lists, laid in order, keeps lower positions first.
+"""
+
+import numba
+import numpy as np
+
+from godwit.ops.index_topk._kernel import TILE, cut, keep_above, score_tile
+
+
+@numba.njit(parallel=True, cache=True)
+def select(q, w, tiles, table, document, visible, num_runs, rows):  # noqa: ANN001 (compiled: types are inferred)
+    """Fill `rows` (Q, K) for queries that see the first `visible` (Q,) positions of their `document` (Q,)."""
+    num_queries, width = rows.shape
+    score = np.empty((num_queries, num_runs, width), np.float32)
+    place = np.empty((num_queries, num_runs, width), np.int32)
+    count = np.zeros((num_queries, num_runs), np.int64)
+    for i in numba.prange(num_queries * num_runs):
+        t, run = i // num_runs, i % num_runs
+        if visible[t] > width:
+            count[t, run] = best_of_run(
+                q[t], w[t], tiles, table[document[t]], visible[t], run, num_runs, score[t, run], place[t, run]
+            )
+    for t in range(num_queries):
+        pages, n = table[document[t]], visible[t]
+        if n <= width:
+            for s in range(n):
+                rows[t, s] = pages[s // TILE] * TILE + s % TILE
+        else:
+            merge(score[t], place[t], count[t], pages, rows[t])
+            n = width
+        rows[t, n:] = -1
+
+
+@numba.njit(cache=True)
+def best_of_run(q, w, tiles, pages, visible, run, num_runs, best_score, best_place):  # noqa: ANN001
+    """The best positions, in order, of the run's share of the tiles; returns how many."""
+    width = best_score.shape[0]
+    room = max(4 * width, 1024)
+    score, place = np.empty(room + TILE, np.float32), np.empty(room + TILE, np.int32)
+    part, fresh = np.empty((2, TILE), np.float32), np.empty(TILE, np.float32)
+    key, histogram = np.empty(2 * (room + TILE), np.uint32), np.empty(2048, np.int32)
+    num_tiles = (visible + TILE - 1) // TILE
+    # Nothing is at most NaN: until k have come, all are kept.
+    n, threshold = 0, np.float32(np.nan)
+    for tile in range(num_tiles * run // num_runs, num_tiles * (run + 1) // num_runs):
+        score_tile(q, w, tiles[pages[tile]], part, fresh)
+        n = keep_above(fresh, min(TILE, visible - tile * TILE), tile * TILE, threshold, score, place, n)
+        if n > room:
+            threshold = cut(score, place, n, width, key, histogram)
+            n = width
+    if n > width:
+        cut(score, place, n, width, key, histogram)
+        n = width
+    best_score[:n] = score[:n]
+    best_place[:n] = place[:n]
+    return n
+
+
+@numba.njit(cache=True)
+def merge(run_score, run_place, count, pages, rows):  # noqa: ANN001
+    """The best of all runs' best, as rows of the pool."""
+    width, total = rows.shape[0], count.sum()
+    score, place = np.empty(total, np.float32), np.empty(total, np.int32)
+    n = 0
+    for run in range(count.shape[0]):
+        score[n : n + count[run]] = run_score[run, : count[run]]
+        place[n : n + count[run]] = run_place[run, : count[run]]
+        n += count[run]
+    if n > width:
+        cut(score, place, n, width, np.empty(2 * n, np.uint32), np.empty(2048, np.int32))
+    for s in range(width):
+        rows[s] = pages[place[s] // TILE] * TILE + place[s] % TILE
