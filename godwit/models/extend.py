@@ -44,11 +44,11 @@ def new_cache(model: "Decoder", plan: SharePlan | None, *, num_pages: int) -> Ca
         attention = block.self_attn
         assert isinstance(attention, MultiHeadLatentAttention | GroupedQueryAttention), type(attention)
         k_GNA, v_GNE = attention.new_cache(num_pages * PAGE)
-        tiles_PBW = None
+        tiles_MBW = None
         if plan is not None and plan.is_full(number):
             assert attention.indexer is not None, "the plan was checked against the model's own"
-            tiles_PBW = empty_tiles(k_GNA, num_pages, attention.indexer.head_dim)
-        layers.append(LayerCache(k_GNA, v_GNE, tiles_PBW))
+            tiles_MBW = empty_tiles(k_GNA, attention.indexer.head_dim)
+        layers.append(LayerCache(k_GNA, v_GNE, tiles_MBW))
     return Cache(layers, num_pages=num_pages, plan=plan)
 
 
