@@ -47,6 +47,8 @@ class Cache:
         self.layers = layers
         self.plan = plan
         self.pages = Pages(num_pages)
+        # What computes over it, where that is prepared once; `godwit.models.extend` keeps it here.
+        self.step: object | None = None
 
     def open(self) -> Sequence:
         """A new, empty sequence."""

@@ -23,15 +23,21 @@ def select(q, w, tiles, page, table, document, visible, num_runs, rows):  # noqa
             count[t, run] = best_of_run(
                 q[t], w[t], tiles, page, table[document[t]], visible[t], run, num_runs, score[t, run], place[t, run]
             )
+    all_rows(page, table, document, visible, rows)
     for t in range(num_queries):
-        pages, n = table[document[t]], visible[t]
-        if n <= width:
+        if visible[t] > width:
+            merge(score[t], place[t], count[t], page, table[document[t]], rows[t])
+
+
+@numba.njit(cache=True)
+def all_rows(page, table, document, visible, rows):  # noqa: ANN001
+    """Fill the rows of queries that see no more than these hold: with all they see, -1 behind."""
+    for t in range(rows.shape[0]):
+        n = visible[t]
+        if n <= rows.shape[1]:
             for s in range(n):
-                rows[t, s] = pages[s // page] * page + s % page
-        else:
-            merge(score[t], place[t], count[t], page, pages, rows[t])
-            n = width
-        rows[t, n:] = -1
+                rows[t, s] = table[document[t], s // page] * page + s % page
+            rows[t, n:] = -1
 
 
 @numba.njit(cache=True)
