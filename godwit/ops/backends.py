@@ -80,9 +80,14 @@ def use(**backends: str) -> Iterator[None]:
         _requested.reset(token)
 
 
+def asked() -> Mapping[str, str]:
+    """The backends asked for by name here, by operation."""
+    return _requested.get()
+
+
 def asked_for(op: str) -> str | None:
     """The backend of `op` that the surrounding `use` asks for, None where the choice is automatic."""
-    return _requested.get().get(op)
+    return asked().get(op)
 
 
 def op_names() -> list[str]:

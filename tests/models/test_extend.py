@@ -120,7 +120,7 @@ def test_a_plan_given_with_the_cache_is_followed_and_saves_index_keys(case: str)
         assert sorted(chosen) == [0, 3]
     assert not torch.allclose(whole.logits_TV, own.logits_TV, atol=1e-3)
     full, shared = model.new_cache(num_pages=1), model.new_cache(num_pages=1, plan="FSSF")
-    assert [layer.tiles_PBW is not None for layer in shared.layers] == [True, False, False, True]
+    assert [layer.tiles_MBW is not None for layer in shared.layers] == [True, False, False, True]
     assert full.bytes_per_token - shared.bytes_per_token == 2 * 4 * 16
 
 
