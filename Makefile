@@ -7,13 +7,16 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 RUN ?= nano
 
-.PHONY: help run test test-all check format clean
+.PHONY: help run train test test-all check format clean
 
 help:  ## Print this list
 	@echo "Usage: make TARGET"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: $(READY)  ## Set up, then train the nano model on Python's own sources (about four minutes on two cores)
+run: $(READY)  ## Set up, then find out which layers of the bundled model can share an indexer, and report
+	@$(BIN)/godwit indexcache demo
+
+train: $(READY)  ## Set up, then train a small model on Python's own sources (RUN=nano; minutes on two cores)
 	@$(BIN)/godwit train $(RUN)
 
 test: check  ## Set up, check, run the tests (no network, no GPU, no downloads)

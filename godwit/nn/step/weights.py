@@ -139,7 +139,9 @@ def feed(layer: DecoderLayer) -> Feed:
     eps = np.float32(layer.post_attention_layernorm.eps)
     if isinstance(block, GatedMLP):
         cube = array(None, 3)
-        return Feed(norm, array(None, 2), array(None, 1), cube, cube, *_gated(block), eps, np.float32(1), 0, 1, 1, False)
+        return Feed(
+            norm, array(None, 2), array(None, 1), cube, cube, *_gated(block), eps, np.float32(1), 0, 1, 1, False
+        )
     gate = block.gate
     return Feed(
         norm,
