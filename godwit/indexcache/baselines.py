@@ -33,15 +33,22 @@ def baseline_plans(similarity_NN: Sequence[Sequence[float]], *, least: int, seed
     """(name, F layers, pattern) for each ratio that keeps at least `least` layers; equal patterns come once a name."""
     num_layers = len(similarity_NN)
     plans: list[tuple[str, int, str]] = []
-    for ratio in RATIOS:
+    for ratio in compared_ratios(num_layers, least):
         count = num_kept(1 / ratio, num_layers)
-        if least <= count < num_layers:
-            plans += [
-                ("uniform", count, str(SharePlan.from_freq(num_layers, ratio, offset=1))),
-                ("similarity", count, str(similar_plan(similarity_NN, count))),
-                ("random", count, str(random_plan(num_layers, count, seed=seed))),
-            ]
+        plans += [
+            ("uniform", count, str(SharePlan.from_freq(num_layers, ratio, offset=1))),
+            ("similarity", count, str(similar_plan(similarity_NN, count))),
+            ("random", count, str(random_plan(num_layers, count, seed=seed))),
+        ]
     return plans
+
+
+def compared_ratios(num_layers: int, least: int) -> list[int]:
+    """The ratios that keep at least `least` layers and less than all; of ratios that keep equally many the first."""
+    counts: dict[int, int] = {}
+    for ratio in RATIOS:
+        counts.setdefault(num_kept(1 / ratio, num_layers), ratio)
+    return [ratio for count, ratio in counts.items() if least <= count < num_layers]
 
 
 def random_plan(num_layers: int, num_full: int, *, seed: int) -> SharePlan:

@@ -18,7 +18,7 @@ from typing import Any
 from godwit.base.errors import GodwitError
 from godwit.base.progress import Progress
 from godwit.dist.world import World
-from godwit.indexcache.baselines import RATIOS, baseline_plans, similarity
+from godwit.indexcache.baselines import baseline_plans, compared_ratios, similarity
 from godwit.indexcache.calibration import Calibration
 from godwit.indexcache.engine import Engine
 from godwit.indexcache.journal import FILE_NAME, Journal, Record
@@ -149,7 +149,7 @@ class Search:
             total += left + together - 1
             left, flips = left - together, flips - together
         kept = self.start.count("F") - self.num_flips
-        return total + 3 * sum(num_kept(1 / ratio, len(self.start)) >= kept for ratio in RATIOS if self._compares)
+        return total + (3 * len(compared_ratios(len(self.start), kept)) if self._compares else 0)
 
     def _flips(self, runner: Runner, loss: float, progress: Progress) -> tuple[list[int], list[float]]:
         ask = self._ask_lazily if self.options.lazy else self._ask_all

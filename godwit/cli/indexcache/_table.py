@@ -44,7 +44,8 @@ def _work(result: SearchResult) -> list[str]:
     share = counters.layer_evaluations / counters.naive_layer_evaluations
     lines = [
         f"work: {counters.layer_evaluations:,} layer evaluations, {share:.0%} of the "
-        f"{counters.naive_layer_evaluations:,} of whole forward passes ({counters.plan_evaluations:,} plans, {counters.naive_plan_evaluations:,} there)"
+        f"{counters.naive_layer_evaluations:,} of whole forward passes "
+        f"({counters.plan_evaluations:,} plans, {counters.naive_plan_evaluations:,} there)"
     ]
     if counters.lazy_steps_checked:
         lines.append(

@@ -24,6 +24,7 @@ import tyro
 from godwit.cli.indexcache._options import DataOptions, calibrate, model_name, open_model, parse_bytes, result_folder
 from godwit.cli.indexcache._table import table
 from godwit.cli.options import parse
+from godwit.cli.verbs.train import command_name
 from godwit.indexcache.result import parse_keep
 
 
@@ -83,5 +84,6 @@ def run(arguments: list[str]) -> int:
     else:
         print(table(result))
         print(f"\n  {Path(folder, 'search.json')}   the result; journal.jsonl beside it has every row's loss")
-        print(f"  next: godwit indexcache export {model_name(options.model)} --search {folder} --keep {options.keep}")
+        export = f"{command_name()} indexcache export {model_name(options.model)}"
+        print(f"  next: {export} --search {folder} --keep {options.keep} --out shared")
     return 0
