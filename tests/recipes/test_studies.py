@@ -10,11 +10,13 @@ import pytest
 
 from godwit.base.runs import RunFolder
 from godwit.cli import main
-from godwit.indexcache.result import Counters
+from godwit.indexcache.result import Baseline, Counters
 from godwit.models import weights
 from godwit.models.config import DecoderConfig
 from godwit.models.init import build
 from godwit.recipes.studies import ROOM, dsa, indexcache
+from godwit.recipes.studies._findings import table
+from godwit.recipes.studies._journal import Journal
 from godwit.text.bpe import train_bpe
 from tests.train.test_distil import sparse_model
 from tests.train.tiny import VOCAB, tiny_model, write_text
@@ -92,7 +94,7 @@ def test_dsa_is_resumed_where_it_was_killed_and_decides_its_claims(
 def test_indexcache_compares_plans_before_and_after_training(texts: Path, tmp_path: Path) -> None:
     config = sparse_model(num_hidden_layers=8, indexer_types=(), num_nextn_predict_layers=0, initializer_range=0.2)
     model, out = saved(config, texts, tmp_path), tmp_path / "study"
-    command = words("indexcache", model, texts, out, text=f"text:{texts}", calibration_rows=2)
+    command = words("indexcache", model, texts, out, text=f"text:{texts}", calibration_rows=2, tokens=512)
     command += ["--tasks"]
     assert main(command) == 0
     rows = RunFolder(out).read_metrics()
@@ -112,6 +114,39 @@ def test_indexcache_compares_plans_before_and_after_training(texts: Path, tmp_pa
         assert run["stages"][0]["index_loss"] == name.partition("-")[2]
         assert run["model"]["indexer_types"].count("full") == (8 if name.startswith("full") else 2)
     assert "does not hold" in (out / "table.md").read_text() or "**holds**" in (out / "table.md").read_text()
+
+
+def test_indexcache_decides_its_claims_by_the_journal_alone(
+    texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Losses and retrieval as the paper has them at 1/4; at 1/8 searched is no better than uniform."""
+    monkeypatch.setattr(indexcache, "rows_of", lambda *_, **__: [])
+    config = sparse_model(num_hidden_layers=6, indexer_types=(), num_nextn_predict_layers=0)
+    weights.save(build(config, seed=2), config, tmp_path / "model")
+    losses = {"all F": 2.0, "uniform 1/4": 2.3, "searched 1/4": 2.1, "similarity 1/4": 2.3, "uniform 1/8": 2.5}
+    losses |= {"searched 1/8": 2.5, "similarity 1/8": 2.4}
+    losses |= {name: 2.0 + 0.1 * (loss == "single") for name, _, loss in indexcache.TRAINED}
+    baselines = tuple(
+        Baseline(name="similarity", num_full=count, pattern="FFSSSS"[:count] + "S" * (6 - count), loss=1.0)
+        for count in (1, 2)
+    )
+    found = _search_result(order=(1, 2, 3, 4, 5), losses=(2.0, 2.0, 2.1, 2.4, 3.0), full_loss=2.0, baselines=baselines)
+    run = RunFolder(tmp_path / "study")
+    for seed in (0, 1):
+        run.append_metrics({"part": f"seed {seed}: search", "seconds": 1.0, "found": found.to_json()})
+        for name, loss in losses.items():
+            figures = {"loss": loss + 0.01 * seed, "recall": [0.5] * 6, "retrieval": {"needle": 1 / loss}}
+            run.append_metrics({"part": f"seed {seed}: {name}", "seconds": 1.0, "found": figures})
+    options = indexcache.Options(model=str(tmp_path / "model"), seeds=2)
+    result = indexcache.study(options, Journal(run.path, total=indexcache.num_parts(options)))
+    assert len(result.lines) == 11
+    by_loss = [
+        claim.holds for claim in result.claims if "by retrieval" not in claim.text and "points" not in claim.text
+    ]
+    # Beats at 1/4, not at 1/8; as good after training; single worse; similarity no better at 1/4, better at 1/8; flat.
+    assert by_loss == [True, False, True, True, True, False, True]
+    assert sum(claim.unit == "points" for claim in result.claims) == 6
+    assert "| uniform 1/4 " in table(result) and len(result.plots) == 2
 
 
 def test_the_first_flips_share_of_the_rise() -> None:
