@@ -143,8 +143,8 @@ def losses(story: Story) -> list[str]:
     if found is not None:
         dense, dsa, shared = found.side(DENSE), found.side(DSA), found.side(story.side)
         lines.append(
-            f"{_percent(shared.loss, dsa.loss)} loss on other text: {shared.loss:.4f} (DSA {dsa.loss:.4f}, "
-            f"dense {dense.loss:.4f})"
+            f"{_percent(shared.loss, dsa.loss)} loss on text not searched on (nats per token: {shared.loss:.4f}, DSA "
+            f"{dsa.loss:.4f}, dense {dense.loss:.4f})"
         )
         for task, score in shared.scores.items():
             lines.append(
@@ -178,9 +178,9 @@ def strip(pattern: str) -> str:
 
 
 def _card(title: str, lines: list[str]) -> str:
-    first, *rest = lines
-    more = "".join(f"<p>{html.escape(line)}</p>" for line in rest)
-    return f'<div class="card"><h2>{title}</h2><p class="big">{html.escape(first)}</p>{more}</div>'
+    headline, bracket, detail = lines[0].partition(" (")
+    more = "".join(f"<p>{html.escape(line)}</p>" for line in (bracket.strip() + detail, *lines[1:]) if line)
+    return f'<div class="card"><h2>{title}</h2><p class="big">{html.escape(headline)}</p>{more}</div>'
 
 
 def _percent(loss: float, base: float) -> str:
