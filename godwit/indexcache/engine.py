@@ -6,8 +6,9 @@ out is the true model under the plan: an S layer attends to the positions handed
 Letters: T tokens, D hidden, V vocabulary, C tokens in a chunk, K selected positions.
 """
 
+from collections.abc import Mapping
 from types import TracebackType
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -26,15 +27,14 @@ CHUNK = 1024
 
 
 class State(NamedTuple):
-    """What enters a layer: hidden states, and the positions handed down (None before the first layer)."""
+    """What enters a layer: hidden states, and the positions handed down (None before the first layer).
+
+    `handed` is what else layers hand on: keys and values, in families that share those too.
+    """
 
     x_TD: Tensor
     index_TK: Tensor | None
-
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of both."""
-        return self.x_TD.nbytes + (0 if self.index_TK is None else self.index_TK.nbytes)
+    handed: Mapping[str, Any] | None = None
 
 
 class RowRun(Protocol):
@@ -159,13 +159,18 @@ class DecoderRow:
         return head_losses(self.model.model.norm(state.x_TD), self.model.lm_head_weight, self.row.labels_T)
 
 
-def head_losses(hidden_TD: Tensor, weight_VD: Tensor, labels_T: Tensor) -> Tensor:
-    """Cross-entropy of the counted tokens only, a chunk of logits at a time; float32 on the CPU."""
+def head_losses(hidden_TD: Tensor, weight_VD: Tensor, labels_T: Tensor, *, cap: float | None = None) -> Tensor:
+    """Cross-entropy of the counted tokens only, a chunk of logits at a time; float32 on the CPU.
+
+    With a cap, logits are cap * tanh(logits / cap).
+    """
     labels_T = labels_T.to(hidden_TD.device)
     counted_T = labels_T != IGNORED_LABEL
     hidden_TD, labels_T = hidden_TD[counted_T], labels_T[counted_T]
-    parts = [
-        F.cross_entropy(F.linear(hidden_CD, weight_VD).float(), labels_C, reduction="none")
-        for hidden_CD, labels_C in zip(hidden_TD.split(CHUNK), labels_T.split(CHUNK), strict=True)
-    ]
+    parts = []
+    for hidden_CD, labels_C in zip(hidden_TD.split(CHUNK), labels_T.split(CHUNK), strict=True):
+        logits_CV = F.linear(hidden_CD, weight_VD)
+        if cap is not None:
+            logits_CV = cap * torch.tanh(logits_CV / cap)
+        parts.append(F.cross_entropy(logits_CV.float(), labels_C, reduction="none"))
     return torch.cat(parts).cpu() if parts else torch.zeros(0)

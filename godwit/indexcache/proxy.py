@@ -26,6 +26,8 @@ from godwit.nn.share_plan import SharePlan
 
 # An argument of layers in families that hand positions on themselves.
 HANDED = "prev_topk_indices"
+# A dictionary that layers write keys and values into for others to read (mistral_large4): part of a state here.
+SHARED = "shared_kv_states"
 
 
 class IndexerProxy(nn.Module):
@@ -115,6 +117,7 @@ class ProxyEngine:
         self.name = name or text.model_type
         self.topk = int(text.index_topk)
         self.vocab_size = int(text.vocab_size)
+        self.cap = getattr(text, "final_logit_softcapping", None)
         self.max_seq_len = int(text.max_position_embeddings)
         self.stack, self.places = _find_stack(model)
         self.layers = [self.stack[place] for place in self.places]
@@ -197,7 +200,7 @@ class ProxyRow:
 
     def step(self, layer: int, state: State, own: bool) -> State:
         """See `godwit.indexcache.engine.RowRun`."""
-        x_TD, index_TK = state
+        x_TD, index_TK, handed = state
         proxy = self.engine.proxies.get(layer)
         if proxy is not None:
             proxy.handed, proxy.chosen = (None if own else index_TK), None
@@ -205,12 +208,16 @@ class ProxyRow:
             args, kwargs = self.calls[number]
             if HANDED in kwargs:
                 kwargs = kwargs | {HANDED: index_TK}
+            if SHARED in kwargs:
+                mine = type(kwargs[SHARED])()
+                mine.update(handed or {})
+                kwargs, handed = kwargs | {SHARED: mine}, mine
             output = self.engine.layers[number](x_TD, *args, **kwargs)
             x_TD = output[0] if isinstance(output, tuple) else output
             if number == self.engine.inner[layer] and own:
                 assert proxy is not None and proxy.chosen is not None, "an F layer runs its indexer"
                 index_TK = proxy.chosen
-        return State(x_TD, index_TK)
+        return State(x_TD, index_TK, handed)
 
     def core(self, layer: int, state: State) -> Tensor:
         """See `godwit.indexcache.engine.RowRun`."""
@@ -235,11 +242,14 @@ class ProxyRow:
         hidden_TD = self.engine.backbone(self.row.tokens_T)[0]
         last.leaving = None
         weight_VD = self.engine.model.get_output_embeddings().weight
-        return head_losses(hidden_TD.to(weight_VD.device), weight_VD, self.row.labels_T)
+        return head_losses(hidden_TD.to(weight_VD.device), weight_VD, self.row.labels_T, cap=self.engine.cap)
 
 
 def _has_indexer(module: nn.Module) -> bool:
-    return not isinstance(module, IndexerProxy) and ("indexer" in module._modules or "indexer" in vars(module))
+    """An attention that selects, by an indexer of its own or (`skip_topk`) by an earlier layer's."""
+    if isinstance(module, IndexerProxy) or not ("indexer" in module._modules or "indexer" in vars(module)):
+        return False
+    return module.indexer is not None or bool(getattr(module, "skip_topk", False))
 
 
 def _find_stack(model: Any) -> tuple[nn.ModuleList, list[int]]:

@@ -37,15 +37,15 @@ class Shelf(MutableMapping[str, State]):
         if not prefix:
             assert self.first is not None, "a row is entered before it is walked"
             return self.first
-        x_TD, index_TK = self._packed[prefix]
-        narrow = index_TK is not None and index_TK.dtype == torch.int16
-        return State(x_TD, index_TK.int() if narrow and index_TK is not None else index_TK)
+        state = self._packed[prefix]
+        narrow = state.index_TK is not None and state.index_TK.dtype == torch.int16
+        return state._replace(index_TK=state.index_TK.int()) if narrow and state.index_TK is not None else state
 
     def __setitem__(self, prefix: str, state: State) -> None:
-        x_TD, index_TK = state
+        index_TK = state.index_TK
         if index_TK is not None and index_TK.dtype == torch.int32 and index_TK.shape[-2] <= SHORT_ROW:
-            index_TK = index_TK.to(torch.int16)
-        self._packed[prefix] = State(x_TD, index_TK)
+            state = state._replace(index_TK=index_TK.to(torch.int16))
+        self._packed[prefix] = state
 
     def __delitem__(self, prefix: str) -> None:
         if prefix:
@@ -117,6 +117,8 @@ class Runner:
         Args:
             counted: part of the search's work; what is not neither counts nor leaves states behind.
         """
+        # Two ways to choose a plan may choose the same one.
+        asked, plans = plans, list(dict.fromkeys(plans))
         number = self._num_rounds
         self._num_rounds += 1
         if counted:
@@ -133,7 +135,9 @@ class Runner:
         group = min(self.world.size, len(self.rows))
         for begin in range(0, len(self.rows), group):
             sums += self._group(number, range(begin, min(begin + group, len(self.rows))), plans, counted=counted)
-        return [math.fsum(column) / self.num_counted for column in zip(*sums, strict=True)]
+        means = [math.fsum(column) / self.num_counted for column in zip(*sums, strict=True)]
+        found = dict(zip(plans, means, strict=True))
+        return [found[plan] for plan in asked]
 
     def _group(self, number: int, rows: range, plans: Sequence[str], *, counted: bool) -> list[list[float]]:
         """Sums of some rows: out of the journal, or computed side by side and then recorded."""

@@ -77,7 +77,12 @@ def open_model(options: DataOptions, world: "World") -> "Engine":
     except ModuleNotFoundError as error:
         raise MissingPartError("--hf needs Transformers; type pip install 'godwit[hf]'") from error
     placed = {"device_map": options.device_map} if options.device_map else {}
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", **placed)
+    # The class that the checkpoint names: some families have no causal language model under the automatic name.
+    names = transformers.AutoConfig.from_pretrained(folder).architectures or []
+    kind = getattr(transformers, names[0], None) if names else None
+    if kind is None:
+        raise GodwitError(f"this Transformers ({transformers.__version__}) has no {names or 'architecture'}; update it")
+    model = kind.from_pretrained(folder, attn_implementation="eager", **placed)
     return ProxyEngine(model if placed else model.to(world.device), name=name)
 
 

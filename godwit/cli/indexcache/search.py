@@ -84,7 +84,6 @@ def run(arguments: list[str]) -> int:
     else:
         print(table(result))
         print(f"\n  {Path(folder, 'search.json')}   the result; journal.jsonl beside it has every row's loss")
-        print(
-            f"  next: {command_name()} indexcache export {model_name(options.model)} --search {folder} --keep {options.keep}"
-        )
+        export = f"{command_name()} indexcache export {model_name(options.model)}"
+        print(f"  next: {export} --search {folder} --keep {options.keep} --out shared")
     return 0
