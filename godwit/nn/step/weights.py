@@ -117,6 +117,12 @@ def latent(layer: DecoderLayer) -> Latent:
     )
 
 
+def indexer_of(layer: DecoderLayer) -> Indexer | None:
+    """The layer's indexer, if it has one."""
+    assert isinstance(layer.self_attn, MultiHeadLatentAttention), "see why_not"
+    return layer.self_attn.indexer
+
+
 def index(indexer: Indexer | None) -> Index:
     """Of an indexer, or of none."""
     if indexer is None:
@@ -139,7 +145,9 @@ def feed(layer: DecoderLayer) -> Feed:
     eps = np.float32(layer.post_attention_layernorm.eps)
     if isinstance(block, GatedMLP):
         cube = array(None, 3)
-        return Feed(norm, array(None, 2), array(None, 1), cube, cube, *_gated(block), eps, np.float32(1), 0, 1, 1, False)
+        return Feed(
+            norm, array(None, 2), array(None, 1), cube, cube, *_gated(block), eps, np.float32(1), 0, 1, 1, False
+        )
     gate = block.gate
     return Feed(
         norm,
