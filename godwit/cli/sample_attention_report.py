@@ -5,13 +5,13 @@ import html
 from pathlib import Path
 from typing import NamedTuple
 
+from godwit.base import page
 from godwit.base.files import write_atomic, write_json
 from godwit.base.machine import provenance
 from godwit.models.sample_attention.measure import Figures
 from godwit.models.sample_attention.tune import Tuned
 from godwit.ops.sample_attention import Sampling
 from godwit.train.plots import Curve, line_plot
-from godwit.train.report import STYLE
 
 COLUMNS = ("method", "alpha", "rows", "window", "density", "kept", "1 %", "least", "error", "loss")
 NOTE = (
@@ -49,8 +49,6 @@ def table(study: Study) -> str:
 def write(study: Study, folder: Path) -> Path:
     """Write `results.json` and `report.html`; returns the latter's path."""
     write_json(folder / "results.json", _json(study))
-    cells = ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in _cells(study)]
-    head = "".join(f"<th>{name}</th>" for name in COLUMNS)
     plots = (
         ("Loss", "nats per token added, by what is computed", _plot(study, "loss_change", "loss change")),
         ("Kept attention", "mean over rows, heads and layers", _plot(study, "kept_mean", "kept, mean")),
@@ -60,18 +58,13 @@ def write(study: Study, folder: Path) -> Path:
     parts = [
         f"<h1>SampleAttention on {html.escape(study.model)}</h1>",
         f'<p class="big">{html.escape(_verdict(study))}</p><p>{html.escape(_headline(study))}</p>',
-        f"<table><tr>{head}</tr>" + "".join(f"<tr>{row}</tr>" for row in cells) + "</table>",
+        page.table(COLUMNS, _cells(study)),
         f'<p class="note">{html.escape(NOTE)}</p>',
         *(f'<h2>{title}</h2><p class="note">{note}</p>{svg}' for title, note, svg in plots),
         _layers(study),
         _trials(study),
     ]
-    style = STYLE + "td,th{padding:.1rem .9rem .1rem 0;text-align:right}td:first-child,th:first-child{text-align:left}"
-    page = (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>SampleAttention</title><style>{style}</style><body>{''.join(parts)}</body></html>\n"
-    )
-    write_atomic(folder / "report.html", page)
+    write_atomic(folder / "report.html", page.page("SampleAttention", parts, style=page.STYLE + page.FIGURES))
     return folder / "report.html"
 
 

@@ -152,6 +152,7 @@ class BenchOptions:
             )
         if self.rounds < 1 or self.steps < 1:
             raise GodwitError(f"rounds {self.rounds}, steps {self.steps}: give at least 1 of each")
+        Stopwatch(self.clock)
         if not self.works or set(self.works) - set(SIDES):
             raise GodwitError(f"works {list(self.works)}: choose from {', '.join(SIDES)}")
 

@@ -101,6 +101,9 @@ def extend(
         cache.step = CompiledStep(model, cache=cache)
     if cache.step.model is not model:
         raise GodwitError("this cache was made for another model; make one with new_cache() of this model")
+    vocab_size = model.config.vocab_size
+    if tokens_T.device.type == "cpu" and not 0 <= int(tokens_T.min()) <= int(tokens_T.max()) < vocab_size:
+        raise GodwitError(f"tokens must lie in this model's vocabulary, 0 to {vocab_size - 1}")
     if cache.step.takes(tokens_T.shape[0]):
         return cache.step(tokens_T, sequences, lengths, last=last, indices=indices)
     batch = Extension.of(sequences, lengths, tokens_T.device)

@@ -5,7 +5,7 @@ One is made for a cache at its first use and lives with it. It reads the model's
 
 import logging
 from collections.abc import Sequence as Many
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from godwit.nn.cache import Cache
 from godwit.nn.indexer import Indexer
+from godwit.nn.layer import DecoderLayer
 from godwit.nn.pages import PAGE, Sequence
 from godwit.nn.step import weights
 from godwit.ops._threads import match_threads
@@ -29,6 +30,17 @@ log = logging.getLogger(__name__)
 FEW = 8
 
 
+class LayerStep(NamedTuple):
+    """What the compiled call of a layer takes of it; `full` if it runs its own indexer."""
+
+    full: bool
+    latent: weights.Latent
+    index: weights.Index
+    feed: weights.Feed
+    pool: np.ndarray
+    tiles: np.ndarray
+
+
 class CompiledStep:
     """The step of one model over one cache."""
 
@@ -40,17 +52,20 @@ class CompiledStep:
             return
         self.embed, self.head = (weights.array(x) for x in (model.model.embed_tokens.weight, model.lm_head_weight))
         self.norm, self.eps = weights.array(model.model.norm.weight), np.float32(model.model.norm.eps)
-        self.layers = []
+        self.layers: list[LayerStep] = []
         self.indexers: list[Indexer] = []
         for number, (block, pools) in enumerate(zip(model.decoder_layers(), cache.layers, strict=True)):
+            assert isinstance(block, DecoderLayer), "see why_not"
             full = cache.plan is not None and cache.plan.is_full(number)
-            indexer = block.self_attn.indexer if full else None
+            indexer = weights.indexer_of(block) if full else None
             if indexer is not None:
                 self.indexers.append(indexer)
             tiles = np.zeros((0, 8, tile_width()), np.float32) if pools.tiles_MBW is None else pools.tiles_MBW.numpy()
             pool = pools.k_GNA[0].numpy()
-            self.layers.append((full, weights.latent(block), weights.index(indexer), weights.feed(block), pool, tiles))
-        self.rope, self.cos, self.sin = None, np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32)
+            blocks = weights.latent(block), weights.index(indexer), weights.feed(block)
+            self.layers.append(LayerStep(full, *blocks, pool, tiles))
+        self.rope = model.rope
+        self.cos = self.sin = np.zeros((0, 0), np.float32)
 
     def takes(self, num_tokens: int) -> bool:
         """Whether it can do a call of so many tokens now: not where backends were asked for by name."""
@@ -73,9 +88,9 @@ class CompiledStep:
         if not sparse:
             all_rows(place.page, place.table, place.document, place.visible, rows)
         x, chosen = self.embed[tokens_T.numpy()], {}
-        for number, (full, latent, index, feed, pool, tiles) in enumerate(self.layers):
-            _kernel.layer(x, latent, index, feed, place, pool, tiles, rows, runs, sparse)
-            if indices and full and sparse:
+        for number, one in enumerate(self.layers):
+            _kernel.layer(x, one.latent, one.index, one.feed, place, one.pool, one.tiles, rows, runs, sparse)
+            if indices and one.full and sparse:
                 chosen[number] = torch.from_numpy(rows.copy())
         if last:
             x = x[np.cumsum(lengths) - 1]

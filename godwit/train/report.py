@@ -10,18 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from godwit.base.files import read_json, write_atomic
+from godwit.base.page import page
 from godwit.base.progress import short_number, short_time
 from godwit.base.runs import RunFolder
 from godwit.train.index_plots import index_plots, index_table
 from godwit.train.plots import Curve, heat_map, line_plot
-
-STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;color:#222;background:#fff;max-width:60rem;margin:2rem auto;padding:0 1rem}
-h1{font-size:1.5rem;margin-bottom:.2rem}h2{font-size:1.1rem;margin:2rem 0 .3rem}
-table{border-collapse:collapse}td{padding:.1rem 1rem .1rem 0;vertical-align:top}td:first-child{color:#666}
-pre{background:#f6f6f6;padding:.6rem .8rem;overflow-x:auto;white-space:pre-wrap}p.note{color:#666;margin:.2rem 0}
-.big{font-size:1.25rem;margin:.6rem 0}svg{max-width:100%;height:auto}
-"""
 
 
 def write_report(run: RunFolder) -> Path:
@@ -40,12 +33,8 @@ def write_report(run: RunFolder) -> Path:
         _samples(run.path / "samples.md"),
         f"<h2>Config</h2><pre>{html.escape(_config_lines(config))}</pre>",
     ]
-    page = (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{html.escape(str(config['name']))}</title><style>{STYLE}</style><body>{''.join(parts)}</body></html>\n"
-    )
     path = run.path / "report.html"
-    write_atomic(path, page)
+    write_atomic(path, page(str(config["name"]), parts))
     return path
 
 

@@ -1,7 +1,7 @@
 """The compiled loops of a layer over a few tokens: latent attention over a cache, then experts or the gated MLP.
 
-Equations are those of `godwit.nn.mla` (absorbed form), `godwit.nn.indexer`, `godwit.nn.moe` and `godwit.nn.mlp`. At this
-size the time goes into reading weights once: each four rows of a matrix serve all tokens while they are at hand.
+Equations are those of `godwit.nn.mla` (absorbed form), `indexer`, `moe` and `mlp`. At this size the time goes into
+reading weights once: each four rows of a matrix serve all tokens while they are at hand.
 
 Shapes: x (T, D); see `godwit.nn.step.weights` for the rest.
 """

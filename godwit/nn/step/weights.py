@@ -117,6 +117,12 @@ def latent(layer: DecoderLayer) -> Latent:
     )
 
 
+def indexer_of(layer: DecoderLayer) -> Indexer | None:
+    """The layer's indexer, if it has one."""
+    assert isinstance(layer.self_attn, MultiHeadLatentAttention), "see why_not"
+    return layer.self_attn.indexer
+
+
 def index(indexer: Indexer | None) -> Index:
     """Of an indexer, or of none."""
     if indexer is None:

@@ -1,0 +1,57 @@
+"""Sharing indexers on bench-nano, and on a slice of the paper's 30B shape: what 1/2, 1/4 and 1/8 gain over DSA.
+
+    python benchmarks/bench_indexcache.py                              # bench-nano at 4,096 and 16,384 tokens
+    python benchmarks/bench_indexcache.py --paper                      # one layer of the 30B shape at 10,000 tokens
+    python benchmarks/bench_indexcache.py --threads 1 --clock cpu      # beside other programs
+
+Everything is `godwit indexcache bench`, random weights, sides in turn, medians; see there for what is timed. `bound` is
+Amdahl's: the time of DSA less that of the indexers a plan drops. Targets on a quiet machine, two threads, at 16,384
+tokens and 1/4: prefill at least 1.8 x, at least 90 % of the bound reached, decoding at least 1.3 x.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from bench_nano import BENCH_NANO  # pyrefly: ignore[missing-import]
+
+from godwit.indexcache.bench import BenchOptions, bench
+from godwit.indexcache.bench_text import lines
+from godwit.indexcache.slices import bench_slice
+from godwit.models.convert import IndexerShape, sparse_config
+from godwit.models.families import config_from_hf
+from godwit.models.init import build
+from godwit.models.published import glm47_flash
+
+
+def main() -> None:
+    """Run and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--lengths", type=int, nargs="+", help="tokens of context")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
+    parser.add_argument("--dense-up-to", type=int, default=16_384)
+    parser.add_argument("--paper", action="store_true", help="the 30B shape as a slice instead")
+    parser.add_argument("--experts", type=int, default=16, help="of the slice: experts to hold")
+    parser.add_argument("--json", type=Path, metavar="FOLDER", help="write bench.json there")
+    asked = parser.parse_args()
+    torch.set_num_threads(asked.threads)
+    options = BenchOptions(
+        lengths=tuple(asked.lengths or ([10_000] if asked.paper else [4096, 16_384])),
+        rounds=asked.rounds,
+        dense_up_to=asked.dense_up_to,
+        clock=asked.clock,
+    )
+    if asked.paper:
+        shape = sparse_config(glm47_flash(), IndexerShape())
+        result = bench_slice(shape, options, name="30B shape", num_experts=asked.experts)
+    else:
+        result = bench(build(config_from_hf(BENCH_NANO)).eval(), options, name="bench-nano")
+    if asked.json is not None:
+        result.save(asked.json)
+    print("\n".join(lines(result)))
+
+
+if __name__ == "__main__":
+    main()
