@@ -21,15 +21,16 @@ def why_not(q_QHW: Tensor, c_TW: Tensor, index_QK: Tensor, *, scale: float, late
 
 def run(q_QHW: Tensor, c_TW: Tensor, index_QK: Tensor, *, scale: float, latent_width: int) -> LatentAttended:
     """See `godwit.ops.sparse_mla.sparse_mla`."""
-    num_queries, num_heads = q_QHW.shape[:2]
-    # Heads in fours, as the loops take them; a head of zeros costs time and changes nothing.
-    q_QHW_padded = F.pad(q_QHW.detach().float() * scale, (0, 0, 0, -num_heads % 4)).contiguous()
-    out_QHC = torch.empty(num_queries, q_QHW_padded.shape[1], latent_width)
-    lse_QH = torch.empty(num_queries, q_QHW_padded.shape[1])
     # numba takes a second to import; only those who attend pay for it.
     from godwit.ops.sparse_mla._kernel import attend
+    from godwit.ops.sparse_mla._products import COLUMNS, HEADS
 
+    num_queries, num_heads, width = q_QHW.shape
+    # Whole blocks of registers, as the loops take them; zeros cost time and change nothing.
+    q_padded = F.pad(q_QHW.detach().float() * scale, (0, -width % COLUMNS, 0, -num_heads % HEADS)).contiguous()
+    rows = F.pad(c_TW.detach().float(), (0, -width % COLUMNS)).contiguous()
+    out_QHC = torch.empty(num_queries, q_padded.shape[1], latent_width + -latent_width % COLUMNS)
+    lse_QH = torch.empty(num_queries, q_padded.shape[1])
     match_threads()
-    rows = c_TW.detach().float().contiguous().numpy()
-    attend(q_QHW_padded.numpy(), rows, index_QK.int().contiguous().numpy(), out_QHC.numpy(), lse_QH.numpy())
-    return LatentAttended(out_QHC[:, :num_heads].to(q_QHW.dtype), lse_QH[:, :num_heads])
+    attend(q_padded.numpy(), rows.numpy(), index_QK.int().contiguous().numpy(), out_QHC.numpy(), lse_QH.numpy())
+    return LatentAttended(out_QHC[:, :num_heads, :latent_width].to(q_QHW.dtype), lse_QH[:, :num_heads])
