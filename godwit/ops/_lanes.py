@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import binding, ir
+from numba.extending import intrinsic
 
 FLOAT, INT64, INT32 = ir.FloatType(), ir.IntType(64), ir.IntType(32)
 # float32 numbers of one vector register; where there are only narrower ones LLVM takes two.
@@ -23,6 +24,11 @@ VECTOR = ir.VectorType(FLOAT, LANES)
 SIDE = 4
 
 Value = Any  # ir.Value; llvmlite has no type annotations.
+
+
+def operation(emit: Callable[..., Any]) -> Any:
+    """Make a function of compiled code from one that writes it; its first argument, numba's context, is not passed."""
+    return intrinsic(emit)
 
 
 def int64(number: int) -> Value:
@@ -70,12 +76,24 @@ class Emitter:
         """a * b + c, in one operation where the machine has it."""
         return self._call(f"llvm.fmuladd.v{LANES}f32", VECTOR, [a, b, c])
 
-    def total(self, vector: Value) -> Value:
-        """Sum of the lanes."""
-        call = self._call(f"llvm.vector.reduce.fadd.v{LANES}f32", FLOAT, [ir.Constant(FLOAT, 0.0), vector])
-        # Halves onto halves instead of one lane after the other.
-        call.fastmath = ("reassoc",)
-        return call
+    def totals(self, vectors: list[Value]) -> list[Value]:
+        """Sums of the lanes of 2, 4 or 8 vectors, each in the same order."""
+        lanes = LANES
+        while lanes > len(vectors):
+            vectors, lanes = (
+                [self._add_parts(v, v, range(lanes // 2), range(lanes // 2, lanes)) for v in vectors],
+                lanes // 2,
+            )
+        # Neighbours onto neighbours, two vectors becoming one, until one vector holds all sums.
+        while len(vectors) > 1:
+            even, odd = range(0, 2 * lanes, 2), range(1, 2 * lanes, 2)
+            vectors = [self._add_parts(a, b, even, odd) for a, b in zip(vectors[::2], vectors[1::2])]
+        return [self.builder.extract_element(vectors[0], ir.Constant(INT32, lane)) for lane in range(lanes)]
+
+    def _add_parts(self, a: Value, b: Value, first: range, second: range) -> Value:
+        """Chosen lanes of two vectors side by side, plus others."""
+        masks = [ir.Constant(ir.VectorType(INT32, len(part)), list(part)) for part in (first, second)]
+        return self.builder.fadd(*(self.builder.shuffle_vector(a, b, mask) for mask in masks))
 
     def prefetch(self, pointer: Value) -> None:
         """Ask for a cache line that will be read soon."""
@@ -124,6 +142,6 @@ class Emitter:
 
 def pointer_and_shape(context: Value, builder: Value, kind: Value, value: Value) -> tuple[Value, list[Value]]:
     """Address of the first number of a contiguous numba array, and its sizes."""
-    assert kind.layout == "C" and str(kind.dtype) == "float32", kind
+    assert kind.layout == "C", kind
     array = context.make_array(kind)(context, builder, value)
     return array.data, [builder.extract_value(array.shape, axis) for axis in range(kind.ndim)]

@@ -79,3 +79,60 @@ def test_bad_input_is_answered(given: dict, message: str) -> None:
     }
     with pytest.raises(GodwitError, match=message):
         index_topk(context=AttnContext((5, 3), CPU), **arguments)
+
+
+LONG = 6000
+
+
+def rows_of_scores(kind: str) -> tuple[torch.Tensor, ...]:
+    """Queries, keys and weights of one head and one dimension: the score of key s is k[s], the same for all queries."""
+    place_L = torch.arange(LONG, dtype=torch.float32)
+    noise_L = torch.randn(LONG, generator=torch.Generator().manual_seed(0))
+    score_L = {
+        "equal": torch.ones(LONG),
+        "rising": place_L + 1,
+        "falling": LONG - place_L,
+        "negative": -(noise_L.abs() + 1),
+        "mostly zeros": noise_L.clamp(min=2.2) - 2.2,  # 1.4 % are not 0: fewer than 1 in 32, more than a row's k
+        "few above zero": noise_L.clamp(min=2.6) - 2.6,  # fewer than k
+        "sample too good": (place_L % 32 == 0) * (place_L + 1),  # what is sampled is nothing like the rest
+        "sample too bad": (place_L % 32 != 0) * (place_L + 1),
+        "one needle": (place_L == 4321) * 9.0,
+    }[kind]
+    # ReLU leaves positive products alone; the sign is the weight's.
+    sign = -1.0 if kind == "negative" else 1.0
+    return torch.ones(LONG, 1, 1), (score_L * sign).unsqueeze(1), torch.full((LONG, 1), sign)
+
+
+@pytest.mark.parametrize("topk", [3, 64, 300])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "equal", "rising", "falling", "negative", "mostly zeros", "few above zero", "sample too good", "sample too bad",
+        "one needle",
+    ],
+)  # fmt: skip
+def test_a_wrong_guess_of_the_threshold_changes_nothing(kind: str, topk: int) -> None:
+    q, k, w = rows_of_scores(kind)
+    # The last rows are long enough to guess.
+    mine, asking = slice(LONG - 700, LONG), (700,)
+    results = []
+    for backend in ("compiled", "reference"):
+        with use(index_topk=backend):
+            results.append(index_topk(q[mine], k, w[mine], AttnContext.single(LONG), topk=topk, query_seqlens=asking))
+    assert torch.equal(*results)
+
+
+def test_long_rows_with_guesses_select_the_same_alone_and_together() -> None:
+    generator = torch.Generator().manual_seed(1)
+    lengths = (4000, 0, 2500)
+    q, k, w = (torch.randn(*shape, generator=generator) for shape in ((6500, 3, 10), (6500, 10), (6500, 3)))
+    whole_TK = index_topk(q, k, w, AttnContext(lengths, CPU), topk=60)
+    for row in (1999, 2000, 3456, 3999):
+        seen = slice(0, row + 1)
+        alone = index_topk(
+            q[row : row + 1], k[seen], w[row : row + 1], AttnContext.single(row + 1), topk=60, query_seqlens=(1,)
+        )
+        assert torch.equal(alone[0], whole_TK[row])
+    second = index_topk(q[4000:], k[4000:], w[4000:], AttnContext.single(2500), topk=60)
+    assert torch.equal(torch.where(second < 0, -1, second + 4000), whole_TK[4000:])

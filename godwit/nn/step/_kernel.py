@@ -10,7 +10,7 @@ import numba
 import numpy as np
 
 from godwit.ops.index_topk_paged._kernel import select
-from godwit.ops.sparse_mla._kernel import attend
+from godwit.ops.sparse_mla._any_width import attend
 
 FAST = {"contract", "reassoc", "nsz"}
 LATENT_NORM_EPS = np.float32(1e-6)

@@ -7,15 +7,14 @@ or call it is computed.
 
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
-from godwit.ops._lanes import INT64, LANES, SIDE, ZERO, Emitter, int64, pointer_and_shape
+from godwit.ops._lanes import INT64, LANES, SIDE, ZERO, Emitter, int64, operation, pointer_and_shape
 
 PANEL = LANES * SIDE
 HEADS = 2
 
 
-@intrinsic
+@operation
 def score_panel(typing, q, w, row, panels, t, threshold, score):  # noqa: ANN001 (numba's own types)
     """`score` (PANEL,) = sum_h w[row, h] ReLU(q[row, h] . panels[t]); returns the bits of those above `threshold`.
 
@@ -62,7 +61,7 @@ def _emit_scores(context, builder, signature, arguments):  # noqa: ANN001
     return bits
 
 
-@intrinsic
+@operation
 def lowest(typing, bits):  # noqa: ANN001
     """Place of the lowest set bit of a uint64 that is not 0."""
 

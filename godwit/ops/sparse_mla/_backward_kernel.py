@@ -12,7 +12,7 @@ import numba
 import numpy as np
 
 from godwit.ops._softmax import exponentials
-from godwit.ops.sparse_mla._kernel import place_rows, scores, sums
+from godwit.ops.sparse_mla._any_width import place_rows, scores, sums
 
 FAST = {"contract", "reassoc", "nsz"}
 COLUMNS = 16

@@ -1,75 +1,69 @@
 """The compiled loop behind `compiled`: per query, scores of its rows, softmax, weighted sum of their latent part.
 
-Four heads at a time against two rows (scores) or four rows (sums): a row's numbers, once loaded, serve four heads, and
-a head's serve several rows. The rows themselves are read where they lie; a query's selection fits the L2 cache.
+A query's rows are taken in parts that stay in the L2 cache while all heads go over them, first for the scores and at
+once for the sums. Later parts correct what is there by e^(old maximum - new maximum), as FlashAttention
+(arXiv 2205.14135) does. The products are in `_products`.
 """
 
 import numba
 import numpy as np
 
-from godwit.ops._softmax import softmax
+from godwit.ops._softmax import FAST, exponentials
+from godwit.ops.sparse_mla._products import AHEAD, HEADS, ROWS, add_rows, dots
 
-FAST = {"contract", "reassoc", "nsz"}
+# Numbers of the rows that are taken at a time: half of that or twice as much was slower.
+PART = 1 << 15
 
 
 @numba.njit(parallel=True, cache=True)
 def attend(q, c, index, out, lse):  # noqa: ANN001 (compiled: types are inferred)
     """Fill `out` (Q, H, C) and `lse` (Q, H) from scaled queries (Q, H, W), rows (T, W) and positions (Q, K)."""
+    num_heads, width = q.shape[1], index.shape[1]
+    part = max(2 * ROWS, PART // q.shape[2] // ROWS * ROWS)
     for i in numba.prange(q.shape[0]):
-        width = index.shape[1]
-        place = np.zeros(width + 4, np.int64)
-        n = place_rows(index[i], place)
-        p, power = np.zeros((4, width + 4), np.float32), np.empty(width + 4, np.int32)
-        for h in range(0, q.shape[1], 4):
-            scores(q[i, h : h + 4], c, place, n, p)
-            for g in range(4):
-                lse[i, h + g] = softmax(p[g], n, power)
-                p[g, n : n + 4] = 0
-            sums(p, c, place, n, out[i, h : h + 4])
+        place = np.zeros(width + AHEAD + ROWS, np.int64)
+        n = positions(index, i, width, place, 0)
+        # `dots` takes rows by twos, and what it makes of one behind the last is not read; it asks for the next query's.
+        positions(index, min(i + 1, q.shape[0] - 1), min(width, AHEAD), place, n)
+        p, power = np.empty((HEADS, part + ROWS), np.float32), np.empty(part, np.int32)
+        top, total = np.full(num_heads, -np.inf, np.float32), np.zeros(num_heads, np.float32)
+        out[i] = 0
+        for first in range(0, n, part):
+            count = min(part, n - first)
+            for h in range(0, num_heads, HEADS):
+                dots(q, i, h, c, place, first, count, p, q.shape[2] if h == 0 else 0)
+                for g in range(HEADS):
+                    weigh(p, g, count, power, top, total, out, i, h + g, first > 0)
+                add_rows(p, c, place, first, count, out, i, h)
+        for h in range(num_heads):
+            inverse = np.float32(1) / total[h]
+            for d in range(out.shape[2]):
+                out[i, h, d] *= inverse
+            lse[i, h] = top[h] + np.log(total[h])
 
 
 @numba.njit(cache=True)
-def place_rows(index, place):  # noqa: ANN001
-    """Copy the positions that are not -1; returns their number."""
-    n = 0
-    for j in range(index.shape[0]):
-        if index[j] >= 0:
-            place[n] = index[j]
+def positions(index, i, width, place, n):  # noqa: ANN001
+    """Append row i's first positions that are not -1 to the n in `place`; returns the new number."""
+    for j in range(width):
+        if index[i, j] >= 0:
+            place[n] = index[i, j]
             n += 1
-    # Up to whole fours with rows of weight zero.
-    place[n : n + 4] = place[0]
     return n
 
 
 @numba.njit(fastmath=FAST, cache=True)
-def scores(q, c, place, n, p):  # noqa: ANN001
-    """p[g, j] = q[g] . c[place[j]] for four heads; may write one column behind n."""
-    for j in range(0, n, 2):
-        x, y = c[place[j]], c[place[j + 1]]
-        a0, a1, a2, a3 = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
-        b0, b1, b2, b3 = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
-        for d in range(q.shape[1]):
-            a0 += q[0, d] * x[d]
-            a1 += q[1, d] * x[d]
-            a2 += q[2, d] * x[d]
-            a3 += q[3, d] * x[d]
-            b0 += q[0, d] * y[d]
-            b1 += q[1, d] * y[d]
-            b2 += q[2, d] * y[d]
-            b3 += q[3, d] * y[d]
-        p[0, j], p[1, j], p[2, j], p[3, j] = a0, a1, a2, a3
-        p[0, j + 1], p[1, j + 1], p[2, j + 1], p[3, j + 1] = b0, b1, b2, b3
-
-
-@numba.njit(fastmath=FAST, cache=True)
-def sums(p, c, place, n, out):  # noqa: ANN001
-    """out[g] = sum_j p[g, j] c[place[j], :C] for four heads; weights behind n are zero."""
-    out[:] = 0
-    for j in range(0, n, 4):
-        x0, x1, x2, x3 = c[place[j]], c[place[j + 1]], c[place[j + 2]], c[place[j + 3]]
-        for g in range(0, 4, 2):
-            a0, a1, a2, a3 = p[g, j], p[g, j + 1], p[g, j + 2], p[g, j + 3]
-            b0, b1, b2, b3 = p[g + 1, j], p[g + 1, j + 1], p[g + 1, j + 2], p[g + 1, j + 3]
-            for d in range(out.shape[1]):
-                out[g, d] += a0 * x0[d] + a1 * x1[d] + a2 * x2[d] + a3 * x3[d]
-                out[g + 1, d] += b0 * x0[d] + b1 * x1[d] + b2 * x2[d] + b3 * x3[d]
+def weigh(p, g, count, power, top, total, out, i, h, again):  # noqa: ANN001
+    """Turn scores p[g, :count] into e^(score - maximum so far); correct head h's sums if the maximum has changed."""
+    best = top[h]
+    for j in range(count):
+        best = max(best, p[g, j])
+    for j in range(count):
+        p[g, j] -= best
+    if again:
+        factor = np.exp(top[h] - best)
+        total[h] *= factor
+        for d in range(out.shape[2]):
+            out[i, h, d] *= factor
+    top[h] = best
+    total[h] += exponentials(p[g], count, power)

@@ -29,11 +29,15 @@ def why_not(q_QHW: Tensor, c_TW: Tensor, index_QK: Tensor, *, scale: float, late
 
 def run(q_QHW: Tensor, c_TW: Tensor, index_QK: Tensor, *, scale: float, latent_width: int) -> LatentAttended:
     """See `godwit.ops.sparse_mla.sparse_mla`."""
-    num_heads = q_QHW.shape[1]
-    # Heads in fours, as the loops take them; a head of zeros costs time and changes nothing.
-    q_padded_QHW = F.pad(q_QHW.float() * scale, (0, 0, 0, -num_heads % 4))
-    out_QHC, lse_QH = _Attend.apply(q_padded_QHW, c_TW.float(), index_QK.int(), latent_width)
-    return LatentAttended(out_QHC[:, :num_heads].to(q_QHW.dtype), lse_QH[:, :num_heads])
+    # numba takes a second to import; only those who attend pay for it.
+    from godwit.ops.sparse_mla._products import COLUMNS, HEADS
+
+    num_heads, width = q_QHW.shape[1:]
+    # Whole blocks of registers, as the loops take them; zeros cost time and change nothing.
+    q_padded_QHX = F.pad(q_QHW.float() * scale, (0, -width % COLUMNS, 0, -num_heads % HEADS))
+    c_TX = F.pad(c_TW.float(), (0, -width % COLUMNS))
+    out_QHX, lse_QH = _Attend.apply(q_padded_QHX, c_TX, index_QK.int(), latent_width + -latent_width % COLUMNS)
+    return LatentAttended(out_QHX[:, :num_heads, :latent_width].to(q_QHW.dtype), lse_QH[:, :num_heads])
 
 
 class _Attend(torch.autograd.Function):
@@ -41,7 +45,6 @@ class _Attend(torch.autograd.Function):
     def forward(ctx, q_QHW, c_TW, index_QK, latent_width):  # noqa: ANN001 (torch calls it)
         out_QHC = torch.empty(*q_QHW.shape[:2], latent_width)
         lse_QH = torch.empty(q_QHW.shape[:2])
-        # numba takes a second to import; only those who attend pay for it.
         from godwit.ops.sparse_mla._kernel import attend
 
         match_threads()
