@@ -141,7 +141,7 @@ def test_a_model_that_shares_already_is_searched_on() -> None:
 
 
 def test_long_counts_the_tokens_that_gain_from_afar(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A model that has been taught to copy from far away: only copied tokens need the long context."""
+    """Which tokens count is what two forward passes of each say, with the whole row and with its last tokens."""
     from godwit.dist.world import World
     from godwit.indexcache import objective
 
@@ -155,7 +155,7 @@ def test_long_counts_the_tokens_that_gain_from_afar(monkeypatch: pytest.MonkeyPa
         assert torch.equal(after.labels_T[kept_T], before.labels_T[kept_T])
         with torch.inference_mode():
             full_T = F.cross_entropy(tiny()(before.tokens_T).logits_TV[:-1], before.tokens_T[1:], reduction="none")
-            for place in range(16, 95):
+            for place in range(16, 95, 5):
                 begin = (place // 8) * 8 - 8
                 short = tiny()(before.tokens_T[begin : place + 1]).logits_TV[-1]
                 loss = F.cross_entropy(short[None], before.tokens_T[place + 1 : place + 2])
