@@ -6,7 +6,10 @@
 k_rope is one head shared by all; the rotation is interleaved. The two latent norms use eps 1e-6 whatever the model's
 `rms_norm_eps`, as Transformers does. Without gradients, attention over selected positions takes the absorbed form:
 q_nope W_UK against the latents themselves and W_UV after the sum, so that keys and values are never expanded. With
-gradients, and for dense attention, they are expanded (fewer products a pair of tokens).
+gradients, and for dense attention, they are expanded: half the products a pair of tokens, and what is kept for the
+backward pass is no more (a head and token: q, k, v, out of 1,024 numbers in GLM-5; absorbed q and out are 1,088).
+Measured, compiled, forward + backward on one core, expanded against absorbed: 0.23 against 0.35 s at 2,048 tokens of
+bench-nano, 1.3 against 1.7 s at 8,192; 9.2 against 10.3 s for 16 heads of GLM-5's at 4,096 tokens, 256 positions each.
 
 Letters: T tokens, B queries of a block, D hidden, H heads, Q query latent, C key-value latent, N nope width,
 R rope width, V value width, A = N + R, W = C + R, X = N + V, K selected positions.

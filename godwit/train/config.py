@@ -62,7 +62,8 @@ class TrainConfig:
         batch_tokens: tokens per optimiser step over all ranks, rounded to whole rows.
         ramp: smaller batches at the beginning, ending at `batch_tokens`; None is `batch_tokens` throughout.
         micro_batch_rows: rows that one rank takes through the model at once; the rest of a batch is accumulated.
-        grad_clip: largest global gradient norm; larger ones are scaled down. 0 turns clipping off.
+        grad_clip: largest global gradient norm, of indexers and of all the rest; larger ones are scaled down, each
+            by its own. 0 turns clipping off.
         precision: of activations and matrix products; master weights and optimiser states are always float32.
         recompute: keep only each layer's input and compute the rest again in the backward pass (less memory, about
             a third more time).

@@ -5,7 +5,7 @@ names searched. The step is refused *before* the optimiser touches the weights.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -57,11 +57,23 @@ def gradient_norms(named_parameters: Iterable[tuple[str, nn.Parameter]], world: 
     return GradNorms(math.sqrt(sum(norm * norm for norm in norms)), dict(zip(present, norms)))
 
 
-def clip_gradients(parameters: Iterable[nn.Parameter], norm: float, limit: float) -> None:
-    """Scale all gradients so that their global norm is at most `limit`; 0 leaves them as they are."""
-    if limit and norm > limit:
-        grads = [local(parameter.grad) for parameter in parameters if parameter.grad is not None]
-        torch._foreach_mul_(grads, limit / norm)
+def clip_gradients(
+    named_parameters: Iterable[tuple[str, nn.Parameter]], norms: Mapping[str, float], limit: float
+) -> None:
+    """Scale gradients so that their global norm is at most `limit`; 0 leaves them as they are.
+
+    Indexers are clipped by their own norm and the rest by its own: each learns from its own loss, and neither loss may
+    shrink the other's steps. `norms` are those of `GradNorms.groups`.
+    """
+    grads: dict[bool, list[Tensor]] = {False: [], True: []}
+    for name, parameter in named_parameters:
+        if parameter.grad is not None:
+            grads[group_of(name) == "indexer"].append(local(parameter.grad))
+    for indexers, members in grads.items():
+        own = (norm for group, norm in norms.items() if (group == "indexer") == indexers)
+        norm = math.sqrt(sum(norm * norm for norm in own))
+        if limit and norm > limit:
+            torch._foreach_mul_(members, limit / norm)
 
 
 def stop_if_not_finite(

@@ -58,7 +58,7 @@ def take_step(state: TrainState, plan: StepPlan) -> StepReport:
     named = list(state.model.named_parameters())
     norms = gradient_norms(named, world)
     stop_if_not_finite(named, step=plan.after.step, loss=sum(all_means), norm=norms.total, world=world)
-    clip_gradients((parameter for _, parameter in named), norms.total, config.grad_clip)
+    clip_gradients(named, norms.groups, config.grad_clip)
     set_lr(state.optimizer, plan.lr)
     state.optimizer.step()
     state.optimizer.zero_grad(set_to_none=True)

@@ -53,13 +53,21 @@ def with_gradients(inputs: list[Tensor], teaching: list[Teacher], context: AttnC
 def test_backends_agree_with_the_definition(backend: str, lengths, topk, count: int, form: str) -> None:
     total, context = sum(lengths), AttnContext(lengths, torch.device("cpu"))
     options = {"form": form, "index_TK": None if topk is None else selection(total, context, topk)}
+    if backend == "compiled" and topk is None:
+        with use(indexer_kl="compiled"), pytest.raises(GodwitError, match="there is nothing to gather"):
+            with_gradients(student(total, torch.float32), teachers(total, count, torch.float32), context, **options)
+        return
+    runs = [("reference", torch.float64), (backend, torch.float32)]
+    runs += [(backend, torch.float64)] if backend != "compiled" else []  # compiled is float32 only
     results = []
-    for name, dtype in (("reference", torch.float64), (backend, torch.float64), (backend, torch.float32)):
+    for name, dtype in runs:
         with use(indexer_kl=name):
             results.append(with_gradients(student(total, dtype), teachers(total, count, dtype), context, **options))
-    for expected, wide, single in zip(*results, strict=True):
-        torch.testing.assert_close(wide, expected, atol=1e-11, rtol=1e-10)
+    for expected, single, *wide in zip(*results, strict=True):
+        assert single.dtype == torch.float32
         torch.testing.assert_close(single.double(), expected, atol=2e-4, rtol=1e-4)
+        for each in wide:
+            torch.testing.assert_close(each, expected, atol=1e-11, rtol=1e-10)
 
 
 @pytest.mark.parametrize("numbers", [1, 2000])
@@ -134,6 +142,37 @@ def test_mass_on_the_selection(backend: str) -> None:
     torch.testing.assert_close(some[:3], torch.ones(3, dtype=torch.float64))
 
 
+@pytest.mark.parametrize("chunk", [None, 5])
+def test_compiled_gradients_do_not_depend_on_the_number_of_threads(chunk: int | None, monkeypatch) -> None:
+    import numba
+
+    if chunk is not None:
+        compiled = package._OP.room.load("compiled")
+        monkeypatch.setattr(compiled, "CHUNK_NUMBERS", 1)
+        monkeypatch.setattr(compiled, "MIN_CHUNK", chunk)
+    context, single = AttnContext((100, 30), torch.device("cpu")), torch.float32
+    found, before = [], torch.get_num_threads()
+    try:
+        for threads in (1, min(2, numba.config.NUMBA_NUM_THREADS)):
+            torch.set_num_threads(threads)
+            with use(indexer_kl="compiled"):
+                index_TK = selection(130, context, 9)
+                found.append(with_gradients(student(130, single), teachers(130, 2, single), context, index_TK=index_TK))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+def test_a_loss_without_gradients_computes_none() -> None:
+    context = AttnContext((40,), torch.device("cpu"))
+    index_TK = selection(40, context, 9)
+    inputs = student(40, torch.float32)
+    with torch.no_grad():
+        alone = indexer_kl(teachers(40, 1, torch.float32), *inputs, context, index_TK=index_TK)
+    expected = with_gradients(inputs, teachers(40, 1, torch.float32), context, index_TK=index_TK)
+    assert not alone.loss.requires_grad and torch.equal(alone.kl_T, expected[1])
+
+
 def test_teachers_get_no_gradient() -> None:
     context = AttnContext((9,), torch.device("cpu"))
     q = randn(9, 2, 4, seed=0).requires_grad_()
@@ -151,6 +190,9 @@ def test_what_does_not_fit_is_refused() -> None:
         indexer_kl(teachers(8, 1), *student(9), context)
     with pytest.raises(GodwitError, match="do not fit each other and 9 tokens"):
         indexer_kl(teachers(9, 1), *student(8), context)
+    for shape in ((8, 3), (9, 0), (9,)):
+        with pytest.raises(GodwitError, match=r"positions must be \(T, K\), of at least one column, for 9 tokens; got"):
+            indexer_kl(teachers(9, 1), *student(9), context, index_TK=torch.zeros(shape).int())
 
 
 MEMORY = """
@@ -165,6 +207,11 @@ def run(total):
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 print(run(512), run(int(sys.argv[1])))
 """
+NEAREST = """
+def nearest(total):
+    return (torch.arange(total)[:, None] - torch.arange(64)).clamp(min=-1).int()
+"""
+SPARSE = NEAREST + MEMORY.replace("single(total)", "single(total), index_TK=nearest(total)")
 
 
 def test_memory_is_linear_in_the_tokens() -> None:
@@ -172,3 +219,10 @@ def test_memory_is_linear_in_the_tokens() -> None:
     done = subprocess.run([sys.executable, "-c", MEMORY, "8192"], capture_output=True, text=True, check=True)
     small, large = map(int, done.stdout.split())
     assert large - small < 220, (small, large)
+
+
+def test_memory_over_the_selection_is_linear_too() -> None:
+    """32,768 tokens: a mask alone would be 1 GB."""
+    done = subprocess.run([sys.executable, "-c", SPARSE, "32768"], capture_output=True, text=True, check=True)
+    small, large = map(int, done.stdout.split())
+    assert large - small < 150, (small, large)

@@ -10,6 +10,7 @@ from godwit.ops.backends import use
 from godwit.ops.context import AttnContext
 from godwit.ops.index_topk import index_topk
 from godwit.ops.sparse_attention import compiled, masked, sparse_attention
+from godwit.ops.sparse_mla import compiled as mla_compiled
 from godwit.ops.sparse_mla import sparse_mla
 
 
@@ -58,10 +59,24 @@ def test_the_model_without_gradients_equals_the_expanded_form(backend: str) -> N
     torch.testing.assert_close(absorbed.logits_TV, expanded.logits_TV.detach(), atol=1e-5, rtol=1e-5)
 
 
-def test_the_compiled_backend_leaves_gradients_to_the_reference() -> None:
-    q, c, index = randn(3, 2, 6, seed=0, dtype=torch.float32), randn(3, 6, seed=1, dtype=torch.float32), torch.tensor
-    with use(sparse_mla="compiled"), pytest.raises(GodwitError, match="no backward pass"):
-        sparse_mla(q.requires_grad_(), c, index([[0], [1], [2]]).int(), scale=1.0, latent_width=4)
+@pytest.mark.parametrize("chunk", [None, 5])
+def test_gradients_do_not_depend_on_the_number_of_threads(chunk: int | None, monkeypatch) -> None:
+    import numba
+
+    if chunk is not None:
+        monkeypatch.setattr(mla_compiled, "CHUNK_NUMBERS", 1)
+        monkeypatch.setattr(mla_compiled, "MIN_CHUNK", chunk)
+    index_TK = selection(AttnContext.single(130), 20)
+    leaves = [randn(*shape, seed=1, dtype=torch.float32).requires_grad_() for shape in ((130, 5, 24), (130, 24))]
+    grads, before = [], torch.get_num_threads()
+    try:
+        for threads in (1, min(2, numba.config.NUMBA_NUM_THREADS)):
+            torch.set_num_threads(threads)
+            found = mla_compiled.run(*leaves, index_TK, scale=0.3, latent_width=20)
+            grads.append(torch.autograd.grad(found.out_QHC.square().sum() + found.lse_QH.sum(), leaves))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(one, other) for one, other in zip(*grads, strict=True))
 
 
 def test_large_scores_do_not_overflow() -> None:
@@ -93,5 +108,7 @@ def test_long_documents_take_the_compiled_path_and_short_ones_the_mask() -> None
 
 
 def test_shapes_that_do_not_fit_are_answered() -> None:
-    with pytest.raises(GodwitError, match="sparse_mla wants"):
-        sparse_mla(torch.zeros(8, 2, 4), torch.zeros(8, 3), torch.zeros(8, 1).int(), scale=1.0, latent_width=2)
+    for row, columns, latent in ((3, 1, 2), (4, 0, 2), (4, 1, 0), (4, 1, 5)):
+        index_QK = torch.zeros(8, columns).int()
+        with pytest.raises(GodwitError, match="sparse_mla wants"):
+            sparse_mla(torch.zeros(8, 2, 4), torch.zeros(8, row), index_QK, scale=1.0, latent_width=latent)

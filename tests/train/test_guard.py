@@ -10,6 +10,7 @@ from godwit.base.errors import RunStoppedError
 from godwit.dist.world import World
 from godwit.models.init import build
 from godwit.train.guard import clip_gradients, gradient_norms, group_of, stop_if_not_finite
+from tests.train.test_distil import sparse_model
 from tests.train.tiny import tiny_model
 
 WORLD = World()
@@ -48,11 +49,26 @@ def test_norm_equals_that_of_torch_and_clipping_bounds_it() -> None:
         [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     )
     assert norms.total == pytest.approx(expected.item(), rel=1e-6)
-    clip_gradients(model.parameters(), norms.total, 0.0)
-    clip_gradients(model.parameters(), norms.total, norms.total + 1)
+    clip_gradients(model.named_parameters(), norms.groups, 0.0)
+    clip_gradients(model.named_parameters(), norms.groups, norms.total + 1)
     assert gradient_norms(model.named_parameters(), WORLD).total == norms.total
-    clip_gradients(model.parameters(), norms.total, 1.0)
+    clip_gradients(model.named_parameters(), norms.groups, 1.0)
     assert gradient_norms(model.named_parameters(), WORLD).total == pytest.approx(1.0, rel=1e-5)
+
+
+@pytest.mark.parametrize("loud", [True, False])
+def test_indexers_and_the_rest_are_clipped_apart(loud: bool) -> None:
+    """A loss that grows out of hand on one side leaves the other side's gradients as they are."""
+    model = build(sparse_model(), seed=0)
+    for name, parameter in model.named_parameters():
+        parameter.grad = torch.full_like(parameter, 10.0 if (".indexer." in name) == loud else 1e-4)
+    before = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+    clip_gradients(model.named_parameters(), gradient_norms(model.named_parameters(), WORLD).groups, 1.0)
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter.grad, before[name]) == ((".indexer." in name) != loud), name
+    after = gradient_norms(model.named_parameters(), WORLD).groups
+    clipped = [norm for group, norm in after.items() if (group == "indexer") == loud]
+    assert math.hypot(*clipped) == pytest.approx(1.0, rel=1e-4)
 
 
 def test_names_the_first_parameter_concerned() -> None:

@@ -22,7 +22,7 @@ from godwit.base.errors import GodwitError
 from godwit.ops.backends import Op
 from godwit.ops.context import AttnContext
 
-_OP = Op(__name__, order=("triton", "chunked", "reference"))
+_OP = Op(__name__, order=("triton", "compiled", "chunked", "reference"))
 
 Form = Literal["multi", "mean"]
 
@@ -77,8 +77,17 @@ def indexer_kl(
         GodwitError: no teacher, or shapes that do not fit each other.
     """
     _check(teachers, q_THA, k_TA, w_TH, context)
+    _check_positions(index_TK, context)
     assert index_TK is None or measure_TK is None, "mass is measured against all visible positions"
     return _OP(tuple(teachers), q_THA, k_TA, w_TH, context, index_TK=index_TK, form=form, measure_TK=measure_TK)
+
+
+def _check_positions(index_TK: Tensor | None, context: AttnContext) -> None:
+    if index_TK is not None and (index_TK.ndim != 2 or len(index_TK) != context.num_tokens or index_TK.shape[1] < 1):
+        raise GodwitError(
+            f"positions must be (T, K), of at least one column, for {context.num_tokens} tokens; "
+            f"got {tuple(index_TK.shape)}"
+        )
 
 
 def _check(teachers: Sequence[Teacher], q_THA: Tensor, k_TA: Tensor, w_TH: Tensor, context: AttnContext) -> None:

@@ -6,7 +6,8 @@ as these themselves; nothing is computed a second time.
 
     d L / d I = softmax(I) - mean_l p_l;   d L / d w[t, j] = sum_s dI r;   d L / d dots = dI w [dots > 0]
 
-Selected positions are gathered where they are few; else a mask over all keys up to the block's end is faster.
+Selected positions are gathered where they are few; else a mask over all keys up to the block's end is faster. (On CPUs
+`compiled` takes them.)
 Letters: Q queries of a block, L keys they are scored against, X = 1 (the same keys for all queries) or Q (gathered).
 """
 

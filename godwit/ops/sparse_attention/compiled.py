@@ -61,7 +61,8 @@ class _Attend(torch.autograd.Function):
         out_THE = q_THD.new_empty(*q_THD.shape[:2], v_TGE.shape[2])
         lse_TH = q_THD.new_empty(q_THD.shape[:2])
         inputs = [_array(x) for x in (q_THD, k_TGD.transpose(0, 1), v_TGE.transpose(0, 1), index_TK.int())]
-        _kernel().forward(*inputs, np.float32(scale), out_THE.numpy(), lse_TH.numpy())
+        arguments = (*inputs, np.float32(scale), out_THE.numpy(), lse_TH.numpy())
+        _kernel().forward(*arguments)
         ctx.save_for_backward(q_THD, k_TGD, v_TGE, index_TK, out_THE, lse_TH)
         ctx.scale = scale
         return out_THE, lse_TH

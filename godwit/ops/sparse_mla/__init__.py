@@ -29,12 +29,16 @@ class LatentAttended(NamedTuple):
 
 
 def sparse_mla(q_QHW: Tensor, c_TW: Tensor, index_QK: Tensor, *, scale: float, latent_width: int) -> LatentAttended:
-    """Attention over selected latent rows; `compiled` is for inference, `reference` is differentiable in q and c.
+    """Attention over selected latent rows; outputs and log-sum-exp are differentiable in q and c.
 
     Raises:
         GodwitError: for shapes that do not fit each other.
     """
-    if q_QHW.shape[2] != c_TW.shape[1] or index_QK.shape[0] != q_QHW.shape[0] or latent_width > c_TW.shape[1]:
-        shapes = tuple(q_QHW.shape), tuple(c_TW.shape), tuple(index_QK.shape)
-        raise GodwitError(f"sparse_mla wants queries (Q, H, W), rows (T, W), positions (Q, K); got {shapes}")
+    shapes = tuple(q_QHW.shape), tuple(c_TW.shape), tuple(index_QK.shape)
+    fits = [len(shape) for shape in shapes] == [3, 2, 2] and shapes[0][2] == shapes[1][1]
+    if not fits or shapes[0][0] != shapes[2][0] or shapes[2][1] < 1 or not 0 < latent_width <= shapes[1][1]:
+        raise GodwitError(
+            "sparse_mla wants queries (Q, H, W), rows (T, W), positions (Q, K) of at least one column, and a latent "
+            f"width from 1 to W; got {shapes} and {latent_width}"
+        )
     return _OP(q_QHW, c_TW, index_QK, scale=scale, latent_width=latent_width)

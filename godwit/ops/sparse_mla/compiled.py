@@ -1,5 +1,10 @@
-"""Absorbed attention compiled with numba, for inference on CPUs: reads each selected row once for all heads."""
+"""Absorbed attention compiled with numba, on CPUs, forward and backward: reads each selected row once for all heads.
 
+The backward pass recomputes the weights from the log-sum-exp, for some queries at a time, so that memory stays linear
+in the tokens; its gradients have the same bits in every run, with any number of threads (see `_backward_kernel`).
+"""
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -7,29 +12,67 @@ from torch import Tensor
 from godwit.ops._threads import match_threads
 from godwit.ops.sparse_mla import LatentAttended
 
+# Weights of this many (query, head, position) exist at one time in the backward pass, half a MB that stays in the
+# cache, but of so many queries at least, that all cores have some.
+CHUNK_NUMBERS = 1 << 16
+MIN_CHUNK = 16
+
 
 def why_not(q_QHW: Tensor, c_TW: Tensor, index_QK: Tensor, *, scale: float, latent_width: int) -> str | None:
-    """float32 (or half, which is widened) on a CPU, and no gradient asked for."""
+    """float32 (or half, which is widened) on a CPU."""
     if q_QHW.device.type != "cpu":
         return f"device {q_QHW.device.type} is no CPU"
     if torch.promote_types(q_QHW.dtype, torch.float32) != torch.float32:
         return f"dtype {q_QHW.dtype} is wider than float32"
-    if torch.is_grad_enabled() and (q_QHW.requires_grad or c_TW.requires_grad):
-        return "it has no backward pass"
     return None
 
 
 def run(q_QHW: Tensor, c_TW: Tensor, index_QK: Tensor, *, scale: float, latent_width: int) -> LatentAttended:
     """See `godwit.ops.sparse_mla.sparse_mla`."""
-    num_queries, num_heads = q_QHW.shape[:2]
+    num_heads = q_QHW.shape[1]
     # Heads in fours, as the loops take them; a head of zeros costs time and changes nothing.
-    q_QHW_padded = F.pad(q_QHW.detach().float() * scale, (0, 0, 0, -num_heads % 4)).contiguous()
-    out_QHC = torch.empty(num_queries, q_QHW_padded.shape[1], latent_width)
-    lse_QH = torch.empty(num_queries, q_QHW_padded.shape[1])
-    # numba takes a second to import; only those who attend pay for it.
-    from godwit.ops.sparse_mla._kernel import attend
-
-    match_threads()
-    rows = c_TW.detach().float().contiguous().numpy()
-    attend(q_QHW_padded.numpy(), rows, index_QK.int().contiguous().numpy(), out_QHC.numpy(), lse_QH.numpy())
+    q_padded_QHW = F.pad(q_QHW.float() * scale, (0, 0, 0, -num_heads % 4))
+    out_QHC, lse_QH = _Attend.apply(q_padded_QHW, c_TW.float(), index_QK.int(), latent_width)
     return LatentAttended(out_QHC[:, :num_heads].to(q_QHW.dtype), lse_QH[:, :num_heads])
+
+
+class _Attend(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, q_QHW, c_TW, index_QK, latent_width):  # noqa: ANN001 (torch calls it)
+        out_QHC = torch.empty(*q_QHW.shape[:2], latent_width)
+        lse_QH = torch.empty(q_QHW.shape[:2])
+        # numba takes a second to import; only those who attend pay for it.
+        from godwit.ops.sparse_mla._kernel import attend
+
+        match_threads()
+        attend(_array(q_QHW), _array(c_TW), _array(index_QK), out_QHC.numpy(), lse_QH.numpy())
+        ctx.save_for_backward(q_QHW, c_TW, index_QK, out_QHC, lse_QH)
+        return out_QHC, lse_QH
+
+    @staticmethod
+    def backward(ctx, dout_QHC, dlse_QH):  # noqa: ANN001  # pyrefly: ignore[bad-override]
+        from godwit.ops.sparse_mla import _backward_kernel as kernel
+
+        match_threads()
+        q_QHW, c_TW, index_QK, out_QHC, lse_QH = ctx.saved_tensors
+        # d lse / d score is p: it joins the term that all of a row's scores share.
+        delta = _array((dout_QHC * out_QHC).sum(dim=-1) - dlse_QH)
+        # Columns in whole blocks; output gradients as wide as queries, so that both are cut alike.
+        width = c_TW.shape[1]
+        whole = width + -width % kernel.COLUMNS
+        q, c, dout, index, lse = map(_array, (q_QHW, c_TW, dout_QHC, index_QK, lse_QH))
+        wide_q, wide_dout = (_array(F.pad(x, (0, whole - x.shape[2]))) for x in (q_QHW, dout_QHC))
+        dq_QHW, dc_BTX = torch.empty(q_QHW.shape), torch.zeros(whole // kernel.COLUMNS, len(c), kernel.COLUMNS)
+        num_heads, num_columns = q.shape[1], index.shape[1] + 4
+        chunk = max(MIN_CHUNK, CHUNK_NUMBERS // (num_heads * num_columns))
+        p, ds = (np.empty((min(chunk, len(q)), num_heads, num_columns), np.float32) for _ in range(2))
+        dq, dc = dq_QHW.numpy(), dc_BTX.numpy()
+        for start in range(0, len(q), chunk):
+            rows = slice(start, start + chunk)
+            kernel.query_gradients(q[rows], c, index[rows], dout[rows], lse[rows], delta[rows], p, ds, dq[rows])
+            kernel.row_gradients(wide_q[rows], wide_dout[rows], index[rows], p, ds, dc)
+        return dq_QHW, dc_BTX.transpose(0, 1).flatten(1)[:, :width], None, None
+
+
+def _array(x: Tensor) -> np.ndarray:
+    return x.detach().contiguous().numpy()

@@ -1,0 +1,67 @@
+"""The compiled loops behind the gradients of `compiled`, four heads at a time as in `_kernel`.
+
+With p = exp(scale q.c - lse) and delta = dout . out - dlse:  ds = p (dout . c - delta);  dq += scale ds c;
+dc += scale ds q + p dout.
+
+A row of c belongs to every query that chose it, so its gradient is cut by columns instead: a thread owns `COLUMNS` of
+all rows and goes over the queries in order. One row's share is then one line of the cache, all heads add to it while
+it is there, and the bits do not depend on the number of threads.
+"""
+
+import numba
+import numpy as np
+
+from godwit.ops._softmax import exponentials
+from godwit.ops.sparse_mla._kernel import place_rows, scores, sums
+
+FAST = {"contract", "reassoc", "nsz"}
+COLUMNS = 16
+
+
+@numba.njit(parallel=True, cache=True)
+def query_gradients(q, c, index, dout, lse, delta, weight, dweight, dq):  # noqa: ANN001 (compiled: types are inferred)
+    """Fill `weight` and `dweight` (Q, H, K + 4) with p and ds, and `dq` (Q, H, W) but for the scale, which is in q."""
+    for i in numba.prange(q.shape[0]):
+        place, power = np.zeros(index.shape[1] + 4, np.int64), np.empty(index.shape[1] + 4, np.int32)
+        n = place_rows(index[i], place)
+        for h in range(0, q.shape[1], 4):
+            p, ds = weight[i, h : h + 4], dweight[i, h : h + 4]
+            scores(q[i, h : h + 4], c, place, n, p)
+            scores(dout[i, h : h + 4], c, place, n, ds)
+            for g in range(4):
+                for j in range(n):
+                    p[g, j] = min(p[g, j] - lse[i, h + g], np.float32(0))
+                exponentials(p[g], n, power)
+                for j in range(n):
+                    ds[g, j] = p[g, j] * (ds[g, j] - delta[i, h + g])
+                ds[g, n : n + 4] = 0
+            sums(ds, c, place, n, dq[i, h : h + 4])
+
+
+@numba.njit(parallel=True, cache=True)
+def row_gradients(q, dout, index, weight, dweight, dc):  # noqa: ANN001
+    """Add to `dc` (W / COLUMNS, T, COLUMNS) what queries (Q, H, W) and output gradients (Q, H, W) bring."""
+    for block in numba.prange(dc.shape[0]):
+        place = np.zeros(index.shape[1] + 4, np.int64)
+        own_q, own_dout = np.empty((4, COLUMNS), np.float32), np.empty((4, COLUMNS), np.float32)
+        for i in range(q.shape[0]):
+            n = place_rows(index[i], place)
+            for h in range(0, q.shape[1], 4):
+                own_q[:] = q[i, h : h + 4, block * COLUMNS : (block + 1) * COLUMNS]
+                own_dout[:] = dout[i, h : h + 4, block * COLUMNS : (block + 1) * COLUMNS]
+                add_outer(dweight[i, h : h + 4], own_q, weight[i, h : h + 4], own_dout, place, n, dc[block])
+
+
+@numba.njit(fastmath=FAST, cache=True)
+def add_outer(a, x, b, y, place, n, rows):  # noqa: ANN001
+    """rows[place[j]] += sum_g a[g, j] x[g] + b[g, j] y[g] for four heads."""
+    x0, x1, x2, x3 = x[0], x[1], x[2], x[3]
+    y0, y1, y2, y3 = y[0], y[1], y[2], y[3]
+    for j in range(n):
+        row = rows[place[j]]
+        a0, a1, a2, a3 = a[0, j], a[1, j], a[2, j], a[3, j]
+        b0, b1, b2, b3 = b[0, j], b[1, j], b[2, j], b[3, j]
+        for d in range(COLUMNS):
+            row[d] += (a0 * x0[d] + a1 * x1[d] + a2 * x2[d] + a3 * x3[d]) + (
+                b0 * y0[d] + b1 * y1[d] + b2 * y2[d] + b3 * y3[d]
+            )
