@@ -5,8 +5,9 @@
 
 First each operation's Triton backend is compared with its reference at a small size; a difference ends the run. Floors
 are operations over the rate of a bfloat16 matrix product measured here, or bytes over the bandwidth of a copy measured
-here, whichever is more. The dense sides, scaled_dot_product_attention and FlexAttention, do causal attention of the same
-heads, expanded (64 heads of 256), which sparse attention replaces. Times are medians of `--rounds` runs. Needs a CUDA device: without one it says so and exits with 3.
+here, whichever is more. The dense sides, scaled_dot_product_attention and FlexAttention, do causal attention of the
+same heads, expanded (64 heads of 256), which sparse attention replaces. Times are medians of `--rounds` runs. Needs a
+CUDA device: without one it says so and exits with 3.
 """
 
 import argparse

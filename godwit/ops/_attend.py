@@ -100,7 +100,7 @@ class _Attend(torch.autograd.Function):
         q, k, v, index_QK, out_QHE, lse_QH = ctx.saved_tensors
         delta_QH = (dout_QHE.float() * out_QHE.float()).sum(dim=-1) - dlse_QH
         inputs = (q, k, v, index_QK, dout_QHE.to(q.dtype).contiguous(), lse_QH, delta_QH.contiguous())
-        grads = [None, None, None]
+        grads: list[Tensor | None] = [None, None, None]
         with torch.cuda.device_of(q):
             if ctx.needs_input_grad[0]:
                 grads[0] = _query_gradient(inputs, ctx.shape, ctx.scale)

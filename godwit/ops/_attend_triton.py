@@ -26,19 +26,14 @@ def forward(
     query, group = tl.program_id(0).to(tl.int64), tl.program_id(2)
     head, inside = _heads(tl.program_id(1) * HEADS, group, num_heads, num_groups, HEADS)
     query_head = query * num_heads + head
-    q = _rows(q_QHD, query_head, inside, main + rest, 0, main, MAIN)
-    if REST:
-        q_rest = _rows(q_QHD, query_head, inside, main + rest, main, rest, REST)
+    q, q_rest = _parts(q_QHD, query_head, inside, main, rest, MAIN, REST)
     top = tl.full((HEADS,), float("-inf"), tl.float32)
     total = tl.zeros((HEADS,), tl.float32)
     out = tl.zeros((HEADS, VALUE), tl.float32)
     for first in range(0, _end(index_QK + query * num_picked, num_picked, PICKED), TILE):
         row, seen = _places(index_QK + query * num_picked, first, num_picked, num_groups, group, TILE)
-        k = _rows(k_TGD, row, seen, main + rest, 0, main, MAIN)
-        score = tl.dot(q, tl.trans(k), input_precision="ieee")
-        if REST:
-            k_rest = _rows(k_TGD, row, seen, main + rest, main, rest, REST)
-            score = tl.dot(q_rest, tl.trans(k_rest), score, input_precision="ieee")
+        k, k_rest = _parts(k_TGD, row, seen, main, rest, MAIN, REST)
+        score = _products(q, q_rest, k, k_rest, REST)
         score = tl.where(seen[None, :], score * scale, float("-inf"))
         new_top = tl.maximum(top, tl.max(score, axis=1))
         # A tile may hold no position at all; then there is nothing to shift by.
@@ -67,21 +62,19 @@ def backward_queries(
     query, group = tl.program_id(0).to(tl.int64), tl.program_id(2)
     head, inside = _heads(tl.program_id(1) * HEADS, group, num_heads, num_groups, HEADS)
     query_head = query * num_heads + head
-    q = _rows(q_QHD, query_head, inside, main + rest, 0, main, MAIN)
+    q, q_rest = _parts(q_QHD, query_head, inside, main, rest, MAIN, REST)
+    dq = tl.zeros((HEADS, MAIN), tl.float32)
     if REST:
-        q_rest = _rows(q_QHD, query_head, inside, main + rest, main, rest, REST)
         dq_rest = tl.zeros((HEADS, REST), tl.float32)
+    else:
+        dq_rest = dq
     dout = _rows(dout_QHE, query_head, inside, value, 0, value, VALUE)
     lse = tl.load(lse_QH + query_head, mask=inside, other=0.0)
     delta = tl.load(delta_QH + query_head, mask=inside, other=0.0)
-    dq = tl.zeros((HEADS, MAIN), tl.float32)
     for first in range(0, _end(index_QK + query * num_picked, num_picked, PICKED), TILE):
         row, seen = _places(index_QK + query * num_picked, first, num_picked, num_groups, group, TILE)
-        k = _rows(k_TGD, row, seen, main + rest, 0, main, MAIN)
-        score = tl.dot(q, tl.trans(k), input_precision="ieee")
-        if REST:
-            k_rest = _rows(k_TGD, row, seen, main + rest, main, rest, REST)
-            score = tl.dot(q_rest, tl.trans(k_rest), score, input_precision="ieee")
+        k, k_rest = _parts(k_TGD, row, seen, main, rest, MAIN, REST)
+        score = _products(q, q_rest, k, k_rest, REST)
         if SHARED:
             v = k
         else:
@@ -107,24 +100,22 @@ def backward_rows(
     """What query `first_query + pid 0` gives to its selected rows in tile `pid 1` of group `pid 2`, over all heads."""
     query, group = (first_query + tl.program_id(0)).to(tl.int64), tl.program_id(2)
     row, seen = _places(index_QK + query * num_picked, tl.program_id(1) * TILE, num_picked, num_groups, group, TILE)
-    k = _rows(k_TGD, row, seen, main + rest, 0, main, MAIN)
+    k, k_rest = _parts(k_TGD, row, seen, main, rest, MAIN, REST)
     dk = tl.zeros((TILE, MAIN), tl.float32)
     if REST:
-        k_rest = _rows(k_TGD, row, seen, main + rest, main, rest, REST)
         dk_rest = tl.zeros((TILE, REST), tl.float32)
+    else:
+        dk_rest = dk
     if SHARED:
-        v = k
+        v, dv = k, dk
     else:
         v = _rows(v_TGE, row, seen, value, 0, value, VALUE)
         dv = tl.zeros((TILE, VALUE), tl.float32)
     for first in range(0, num_heads // num_groups, HEADS):
         head, inside = _heads(first, group, num_heads, num_groups, HEADS)
         query_head = query * num_heads + head
-        q = _rows(q_QHD, query_head, inside, main + rest, 0, main, MAIN)
-        score = tl.dot(q, tl.trans(k), input_precision="ieee")
-        if REST:
-            q_rest = _rows(q_QHD, query_head, inside, main + rest, main, rest, REST)
-            score = tl.dot(q_rest, tl.trans(k_rest), score, input_precision="ieee")
+        q, q_rest = _parts(q_QHD, query_head, inside, main, rest, MAIN, REST)
+        score = _products(q, q_rest, k, k_rest, REST)
         dout = _rows(dout_QHE, query_head, inside, value, 0, value, VALUE)
         lse = tl.load(lse_QH + query_head, mask=inside, other=0.0)
         delta = tl.load(delta_QH + query_head, mask=inside, other=0.0)
@@ -187,6 +178,26 @@ def _places(index_K, first, num_picked, num_groups, group, TILE: tl.constexpr):
     lane = first + tl.arange(0, TILE)
     place = tl.load(index_K + lane, mask=lane < num_picked, other=-1)
     return place.to(tl.int64) * num_groups + group, place >= 0
+
+
+@triton.jit
+def _parts(source, row, inside, main, rest, MAIN: tl.constexpr, REST: tl.constexpr):
+    """Both parts of some rows; without a rest, the main part twice."""
+    first = _rows(source, row, inside, main + rest, 0, main, MAIN)
+    if REST:
+        second = _rows(source, row, inside, main + rest, main, rest, REST)
+    else:
+        second = first
+    return first, second
+
+
+@triton.jit
+def _products(q, q_rest, k, k_rest, REST: tl.constexpr):
+    """Products of queries with keys over both parts of their width."""
+    score = tl.dot(q, tl.trans(k), input_precision="ieee")
+    if REST:
+        score = tl.dot(q_rest, tl.trans(k_rest), score, input_precision="ieee")
+    return score
 
 
 @triton.jit

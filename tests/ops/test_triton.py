@@ -168,7 +168,7 @@ def refusals(path: Path) -> list[str]:
 def test_a_cpu_never_takes_them_by_itself_and_an_unmet_request_is_an_error(monkeypatch) -> None:
     q, c, index = torch.zeros(2, 2, 8), torch.zeros(2, 8), torch.zeros(2, 1).int()
     monkeypatch.setattr(OPS["sparse_mla"].room.load("triton"), "run", lambda *_, **__: pytest.fail("it was chosen"))
-    sparse_mla.sparse_mla(q, c, index, scale=1.0, latent_width=8)
+    sparse_mla.sparse_mla(q.double(), c.double(), index, scale=1.0, latent_width=8)
     with use(sparse_mla="triton"), pytest.raises(GodwitError, match=r"'triton' cannot run here: dtype torch\.float64"):
         sparse_mla.sparse_mla(q.double(), c.double(), index, scale=1.0, latent_width=8)
 

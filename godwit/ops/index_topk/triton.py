@@ -94,8 +94,8 @@ class Plan(NamedTuple):
             lengths += [part.num_before + end - part.first for end in ends]
             starts.append(torch.full((part.last - part.first,), part.start))
             visible.append(torch.arange(part.num_before + 1, part.end - part.start + 1))
-        found = (torch.cat(starts), torch.cat(visible), torch.tensor(borders))
-        return cls(*(x.int().to(device) for x in found), borders, lengths)
+        start_Q, visible_Q = torch.cat(starts).int().to(device), torch.cat(visible).int().to(device)
+        return cls(start_Q, visible_Q, torch.tensor(borders, dtype=torch.int32, device=device), borders, lengths)
 
     def chunks(self, workspace: int) -> Iterator[Chunk]:
         """Runs of blocks whose queries times the longest row fit the workspace; at least one block each."""

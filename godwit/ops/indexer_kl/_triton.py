@@ -7,7 +7,7 @@ the positions of the block's only query. Programs with the same keys never add t
 import triton
 import triton.language as tl
 
-from godwit.ops._attend_triton import _rows
+from godwit.ops._attend_triton import _parts, _products
 from godwit.ops.index_topk._triton import _dots
 
 
@@ -23,14 +23,15 @@ def teacher_sums(
     query_head, inside, visible, group = _lanes(
         row_0, row_end, visible_Q, tl.program_id(1), num_heads, num_groups, num_blocks, ROWS, HEADS
     )  # fmt: skip
-    q, q_rest = _queries(q_TNE, query_head, inside, main, rest, MAIN, REST)
+    q, q_rest = _parts(q_TNE, query_head, inside, main, rest, MAIN, REST)
     top = tl.full((ROWS * HEADS,), float("-inf"), tl.float32)
     total = tl.zeros((ROWS * HEADS,), tl.float32)
     for first in range(0, tl.max(visible, axis=0), TILE):
         column = first + tl.arange(0, TILE)
         place, there = _keys(index_TK, start_Q, row_0, column, visible, num_picked, GATHERED)
         seen = there[None, :] & (column[None, :] < visible[:, None])
-        score = _scores(q, q_rest, k_TGE, place * num_groups + group, there, main, rest, MAIN, REST)
+        k, k_rest = _parts(k_TGE, place * num_groups + group, there, main, rest, MAIN, REST)
+        score = _products(q, q_rest, k, k_rest, REST)
         score = tl.where(seen, score * scale, float("-inf"))
         new_top = tl.maximum(top, tl.max(score, axis=1))
         shift = tl.where(new_top == float("-inf"), 0.0, new_top)
@@ -62,8 +63,9 @@ def teacher_means(
                 row_0, row_end, visible_Q, number, num_heads, num_groups, num_blocks, ROWS, HEADS
             )  # fmt: skip
             place, there = _keys(index_TK, start_Q, row_0, column, visible, num_picked, GATHERED)
-            q, q_rest = _queries(q_TNE, query_head, inside, main, rest, MAIN, REST)
-            score = _scores(q, q_rest, k_TGE, place * num_groups + group, there, main, rest, MAIN, REST)
+            q, q_rest = _parts(q_TNE, query_head, inside, main, rest, MAIN, REST)
+            k, k_rest = _parts(k_TGE, place * num_groups + group, there, main, rest, MAIN, REST)
+            score = _products(q, q_rest, k, k_rest, REST)
             lse = tl.load(lse_BN + query_head - first_row.to(tl.int64) * num_heads, mask=inside, other=0.0)
             seen = inside[:, None] & there[None, :] & (column[None, :] < visible[:, None])
             p = tl.where(seen, tl.exp(score * scale - lse[:, None]), 0.0)
@@ -157,28 +159,6 @@ def _keys(index_TK, start_Q, row_0, column, visible, num_picked, GATHERED: tl.co
     else:
         place = tl.load(start_Q + row_0) + column
     return place.to(tl.int64), there
-
-
-@triton.jit
-def _queries(q_TNE, query_head, inside, main, rest, MAIN: tl.constexpr, REST: tl.constexpr):
-    """Both parts of the lanes' queries; without a rest, the main part twice."""
-    q = _rows(q_TNE, query_head, inside, main + rest, 0, main, MAIN)
-    if REST:
-        q_rest = _rows(q_TNE, query_head, inside, main + rest, main, rest, REST)
-    else:
-        q_rest = q
-    return q, q_rest
-
-
-@triton.jit
-def _scores(q, q_rest, k_TGE, row, there, main, rest, MAIN: tl.constexpr, REST: tl.constexpr):
-    """Products of the lanes' queries with keys at some rows."""
-    k = _rows(k_TGE, row, there, main + rest, 0, main, MAIN)
-    score = tl.dot(q, tl.trans(k), input_precision="ieee")
-    if REST:
-        k_rest = _rows(k_TGE, row, there, main + rest, main, rest, REST)
-        score = tl.dot(q_rest, tl.trans(k_rest), score, input_precision="ieee")
-    return score
 
 
 @triton.jit

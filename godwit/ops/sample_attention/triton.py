@@ -67,5 +67,6 @@ class _Attend(torch.autograd.Function):
         stripes, context, scale = ctx.settings
         with torch.enable_grad():
             leaves = [x.detach().requires_grad_() for x in ctx.saved_tensors]
-            out_THE = blocked.run(*leaves, stripes, context, scale=scale)
+            q_THD, k_TGD, v_TGE = leaves
+            out_THE = blocked.run(q_THD, k_TGD, v_TGE, stripes, context, scale=scale)
         return *torch.autograd.grad(out_THE, leaves, dout_THE), None, None, None
