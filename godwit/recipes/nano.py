@@ -11,13 +11,8 @@ from dataclasses import replace
 from godwit.data.config import DataConfig
 from godwit.models.families.glm4_moe_lite import Config
 from godwit.optim.config import AdamWConfig, OptimConfig
-from godwit.optim.schedules import StepSchedule
+from godwit.optim.schedules import BatchRamp, StepSchedule
 from godwit.train.config import Stage, TrainConfig
-
-SHORT = 256
-CODE, TASKS = 1, 3
-TASK_TOKENS = 6_000_000
-"""Enough that no task document is seen twice."""
 
 
 def nano() -> TrainConfig:
@@ -47,30 +42,44 @@ def nano() -> TrainConfig:
 def long() -> TrainConfig:
     """The dense model behind the bundled `nano`: 12 layers that look things up 8,192 tokens back.
 
-    Rows grow as looking up is learnt: what is copied is first near, then far. Tasks are `godwit.data.recall`'s.
+    Rows grow as looking up is learnt. At first there is nothing but tasks, in rows so short that the one word that
+    counts is found by chance: with code around it, or in rows of 256, it had not begun after 500,000 tokens; so it had
+    after 360,000.
     """
     return TrainConfig(
         name="nano-long",
         model=long_model(),
-        data=DataConfig(sources=(f"stdlib@{CODE}", _tasks(SHORT)), vocab_size=2048, holdout=0.05, packing="best_fit"),
-        optim=OptimConfig(lr=4e-3, min_lr=2e-4, warmup_tokens=50_000, adamw=AdamWConfig(lr_scale=2.0)),
+        # Six million characters' worth of tasks, so that each of their words becomes one token.
+        data=DataConfig(sources=_mix(256, tokens=6_000_000), vocab_size=2048, holdout=0.05, packing="best_fit"),
+        optim=OptimConfig(lr=4e-3, min_lr=2e-4, warmup_tokens=20_000, adamw=AdamWConfig(lr_scale=2.0)),
         stages=(
-            Stage(name="tiny", tokens=1_000_000, seq_len=64, sources=("recall?docs=20000&chars=200&facts=4",)),
-            Stage(name="short", tokens=1_500_000, seq_len=SHORT),
-            Stage(name="middle", tokens=1_500_000, seq_len=1024, sources=(f"stdlib@{CODE}", _tasks(1024))),
-            Stage(name="far", tokens=1_500_000, seq_len=4096, sources=(f"stdlib@{CODE}", _tasks(4096))),
-            Stage(name="long", tokens=2_000_000, seq_len=8192, sources=(f"stdlib@{CODE}", _tasks(8192))),
+            Stage(name="tiny", tokens=600_000, seq_len=64, sources=("recall?docs=24000&chars=20&facts=4",)),
+            Stage(name="short", tokens=500_000, seq_len=256),
+            _stage("middle", tokens=250_000, seq_len=1024),
+            _stage("far", tokens=200_000, seq_len=4096),
+            _stage("long", tokens=131_072, seq_len=8192),
         ),
         batch_tokens=4096,
+        ramp=BatchRamp(start_tokens=1024, end_tokens=4096, ramp_tokens=2_500_000),
         micro_batch_rows=64,
         ce_chunk_tokens=2048,
         log_every=5,
-        eval_every=50,
-        eval_rows=8,
-        checkpoint_every=25,
+        eval_every=100,
+        eval_rows=4,
+        checkpoint_every=50,
         sample_prompts=("# remember falcon copper\nimport os\n# recall falcon",),
         sample_tokens=4,
     )
+
+
+def _stage(name: str, *, tokens: int, seq_len: int) -> Stage:
+    return Stage(name=name, tokens=tokens, seq_len=seq_len, sources=_mix(seq_len, tokens=tokens))
+
+
+def _mix(seq_len: int, *, tokens: int) -> tuple[str, ...]:
+    """Real code, and retrieval tasks that fill most of a row each: twice as many of their tokens."""
+    docs, chars, facts = -(-tokens // seq_len), round(2.6 * seq_len), min(64, seq_len // 24)
+    return ("stdlib@1", f"recall@2?docs={docs}&chars={chars}&facts={facts}")
 
 
 def smoke() -> TrainConfig:
@@ -112,11 +121,6 @@ def long_model() -> Config:
         max_position_embeddings=16_384,
         rope_theta=10_000.0,
     )
-
-
-def _tasks(seq_len: int) -> str:
-    """Retrieval tasks that fill most of a row, as many as a stage reads."""
-    return f"recall@{TASKS}?docs={TASK_TOKENS // seq_len}&chars={round(2.6 * seq_len)}&facts={min(64, seq_len // 24)}"
 
 
 def model(*, num_hidden_layers: int = 6, hidden_size: int = 192, vocab_size: int = 4096) -> Config:

@@ -90,7 +90,7 @@ def test_source_gives_the_documents_asked_for_and_the_same_each_time() -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("recall?docs=0", "docs='0'"), ("recall?chars=x", "from 200"), ("recall?facts=500", "at most 180")],
+    [("recall?docs=0", "docs='0'"), ("recall?chars=x", "from 1"), ("recall?facts=500", "at most 180")],
 )
 def test_options_out_of_range_are_named(text: str, message: str) -> None:
     with pytest.raises(GodwitError, match=message):

@@ -17,7 +17,7 @@ from godwit.data.spec import SourceSpec, parse_spec
 
 OPTIONS = {
     "docs": "how many documents; default 1000",
-    "chars": "characters of a document, e.g. 24000 (about 8,000 tokens); default 6000",
+    "chars": "characters of a document, e.g. 24000 (about 8,000 tokens), filled up with code; default 6000",
     "facts": "at most so many facts in a document; default 32, up to 180",
     "seed": "of everything random; default 0",
 }
@@ -96,7 +96,7 @@ def _strewn(rng: random.Random, parts: Sequence[str], hay: Sequence[str]) -> Ite
 def _settings(spec: SourceSpec) -> _Settings:
     settings = _Settings(
         docs=_number(spec, "docs", 1000, 1),
-        chars=_number(spec, "chars", 6000, 200),
+        chars=_number(spec, "chars", 6000, 1),
         facts=_number(spec, "facts", 32, 1),
         seed=_number(spec, "seed", 0, 0),
     )
