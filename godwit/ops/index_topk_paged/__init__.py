@@ -57,9 +57,9 @@ def index_topk_paged(
 def tile_width() -> int:
     """W: what the compiled loops take, whatever else a pool is read by."""
     # numba takes a second to import; only those who make a cache with index keys pay for it.
-    from godwit.ops.index_topk._kernel import TILE
+    from godwit.ops.index_topk._kernel import PANEL
 
-    return TILE
+    return PANEL
 
 
 def rows_of(

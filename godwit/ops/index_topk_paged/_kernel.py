@@ -7,7 +7,8 @@ best; what is best of all is among them, and cutting the runs' lists, laid in or
 import numba
 import numpy as np
 
-from godwit.ops.index_topk._kernel import TILE, cut, keep_above, score_tile
+from godwit.ops.index_topk._best import cut
+from godwit.ops.index_topk._kernel import PANEL, keep, score_panel, seen
 
 
 @numba.njit(parallel=True, cache=True)
@@ -21,7 +22,7 @@ def select(q, w, tiles, page, table, document, visible, num_runs, rows):  # noqa
         t, run = i // num_runs, i % num_runs
         if visible[t] > width:
             count[t, run] = best_of_run(
-                q[t], w[t], tiles, page, table[document[t]], visible[t], run, num_runs, score[t, run], place[t, run]
+                q, w, t, tiles, page, table[document[t]], visible[t], run, num_runs, score[t, run], place[t, run]
             )
     all_rows(page, table, document, visible, rows)
     for t in range(num_queries):
@@ -41,28 +42,27 @@ def all_rows(page, table, document, visible, rows):  # noqa: ANN001
 
 
 @numba.njit(cache=True)
-def best_of_run(q, w, tiles, page, pages, visible, run, num_runs, best_score, best_place):  # noqa: ANN001
-    """The best positions, in order, of the run's share of the tiles; returns how many."""
+def best_of_run(q, w, row, tiles, page, pages, visible, run, num_runs, best_score, best_place):  # noqa: ANN001
+    """The best positions, in order, of the run's share of the tiles for query `row`; returns how many."""
     width = best_score.shape[0]
     room = max(4 * width, 1024)
-    score, place = np.empty(room + TILE, np.float32), np.empty(room + TILE, np.int32)
-    part, fresh = np.empty((2, TILE), np.float32), np.empty(TILE, np.float32)
-    key, histogram = np.empty(2 * (room + TILE), np.uint32), np.empty(2048, np.int32)
-    num_tiles = (visible + TILE - 1) // TILE
+    score, place = np.empty((1, room + PANEL), np.float32), np.empty((1, room + PANEL), np.int32)
+    fresh, key = np.empty(PANEL, np.float32), np.empty(room + PANEL, np.int32)
+    num_tiles = (visible + PANEL - 1) // PANEL
     # Nothing is at most NaN: until k have come, all are kept.
     n, threshold = 0, np.float32(np.nan)
     for tile in range(num_tiles * run // num_runs, num_tiles * (run + 1) // num_runs):
-        row = pages[tile * TILE // page] * page + tile * TILE % page
-        score_tile(q, w, tiles[row // TILE], part, fresh)
-        n = keep_above(fresh, min(TILE, visible - tile * TILE), tile * TILE, threshold, score, place, n)
+        at = pages[tile * PANEL // page] * page + tile * PANEL % page
+        above = score_panel(q, w, row, tiles, at // PANEL, threshold, fresh) & seen(visible - tile * PANEL)
+        n = keep(fresh, above, tile * PANEL, score, place, 0, n)
         if n > room:
-            threshold = cut(score, place, n, width, key, histogram)
+            threshold = cut(score, place, 0, n, width, key)
             n = width
     if n > width:
-        cut(score, place, n, width, key, histogram)
+        cut(score, place, 0, n, width, key)
         n = width
-    best_score[:n] = score[:n]
-    best_place[:n] = place[:n]
+    best_score[:n] = score[0, :n]
+    best_place[:n] = place[0, :n]
     return n
 
 
@@ -70,13 +70,13 @@ def best_of_run(q, w, tiles, page, pages, visible, run, num_runs, best_score, be
 def merge(run_score, run_place, count, page, pages, rows):  # noqa: ANN001
     """The best of all runs' best, as rows of the pool."""
     width, total = rows.shape[0], count.sum()
-    score, place = np.empty(total, np.float32), np.empty(total, np.int32)
+    score, place = np.empty((1, total), np.float32), np.empty((1, total), np.int32)
     n = 0
     for run in range(count.shape[0]):
-        score[n : n + count[run]] = run_score[run, : count[run]]
-        place[n : n + count[run]] = run_place[run, : count[run]]
+        score[0, n : n + count[run]] = run_score[run, : count[run]]
+        place[0, n : n + count[run]] = run_place[run, : count[run]]
         n += count[run]
     if n > width:
-        cut(score, place, n, width, np.empty(2 * n, np.uint32), np.empty(2048, np.int32))
+        cut(score, place, 0, n, width, np.empty(n, np.int32))
     for s in range(width):
-        rows[s] = pages[place[s] // page] * page + place[s] % page
+        rows[s] = pages[place[0, s] // page] * page + place[0, s] % page

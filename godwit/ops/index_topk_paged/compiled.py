@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from godwit.ops._threads import match_threads
@@ -45,7 +46,9 @@ def run(
         table[number, : len(pages)] = pages.numpy()
         document += [number] * new
         visible += range(length - new + 1, length + 1)
-    q, w = flat.pad_queries(q_QHD).numpy(), flat.pad_weights(w_QH).numpy()
+    # As wide as the tiles, whose zeros change no score.
+    q_QHB = F.pad(q_QHD, (0, tiles_MBW.shape[1] - q_QHD.shape[2]))
+    q, w = flat.pad_queries(q_QHB).numpy(), flat.pad_weights(w_QH).numpy()
     # numba takes a second to import; only those who select pay for it.
     from godwit.ops.index_topk_paged._kernel import select
 

@@ -18,7 +18,7 @@ from statistics import fmean, stdev
 
 from godwit.base.files import write_atomic, write_json
 from godwit.base.machine import provenance
-from godwit.train.report import STYLE
+from godwit.base.page import STYLE
 
 NOISE = 2.0
 
