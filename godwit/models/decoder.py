@@ -143,7 +143,7 @@ class Decoder(nn.Module):
         group = [sequences] if isinstance(sequences, Sequence) else list(sequences)
         lengths = lengths_of(tokens_T, group, query_seqlens)
         cache.pages.reserve(group, list(lengths))
-        logits_SV, rows = extend(self, tokens_T, cache, group, lengths, last=last)
+        logits_SV, rows = extend(self, tokens_T, cache, group, lengths, last=last, indices=indices)
         chosen: dict[int, Tensor] = {}
         if indices:
             extension = Extension.of(group, lengths, tokens_T.device)

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from godwit.base.errors import GodwitError
+from godwit.models.step import CompiledStep
 from godwit.nn.attention import AttnInput
 from godwit.nn.cache import Cache, Extension, LayerCache, LayerExtension, empty_tiles
 from godwit.nn.gqa import GroupedQueryAttention
@@ -44,11 +45,11 @@ def new_cache(model: "Decoder", plan: SharePlan | None, *, num_pages: int) -> Ca
         attention = block.self_attn
         assert isinstance(attention, MultiHeadLatentAttention | GroupedQueryAttention), type(attention)
         k_GNA, v_GNE = attention.new_cache(num_pages * PAGE)
-        tiles_PBW = None
+        tiles_MBW = None
         if plan is not None and plan.is_full(number):
             assert attention.indexer is not None, "the plan was checked against the model's own"
-            tiles_PBW = empty_tiles(k_GNA, num_pages, attention.indexer.head_dim)
-        layers.append(LayerCache(k_GNA, v_GNE, tiles_PBW))
+            tiles_MBW = empty_tiles(k_GNA, attention.indexer.head_dim)
+        layers.append(LayerCache(k_GNA, v_GNE, tiles_MBW))
     return Cache(layers, num_pages=num_pages, plan=plan)
 
 
@@ -82,9 +83,29 @@ def lengths_of(tokens_T: Tensor, sequences: Many[Sequence], query_seqlens: Many[
 
 @torch.inference_mode()
 def extend(
-    model: "Decoder", tokens_T: Tensor, cache: Cache, sequences: Many[Sequence], lengths: tuple[int, ...], *, last: bool
+    model: "Decoder",
+    tokens_T: Tensor,
+    cache: Cache,
+    sequences: Many[Sequence],
+    lengths: tuple[int, ...],
+    *,
+    last: bool,
+    indices: bool,
 ) -> tuple[Tensor, dict[int, Tensor]]:
-    """Logits and chosen rows of the pool by layer; the sequences have room, and get their length by the caller."""
+    """Logits and, if asked for, chosen rows of the pool by layer; sequences have room, the caller sets their length.
+
+    Raises:
+        GodwitError: the cache is another model's, or a token outside the vocabulary (on a CPU).
+    """
+    if not isinstance(cache.step, CompiledStep):
+        cache.step = CompiledStep(model, cache=cache)
+    if cache.step.model is not model:
+        raise GodwitError("this cache was made for another model; make one with new_cache() of this model")
+    vocab_size = model.config.vocab_size
+    if tokens_T.device.type == "cpu" and not 0 <= int(tokens_T.min()) <= int(tokens_T.max()) < vocab_size:
+        raise GodwitError(f"tokens must lie in this model's vocabulary, 0 to {vocab_size - 1}")
+    if cache.step.takes(tokens_T.shape[0]):
+        return cache.step(tokens_T, sequences, lengths, last=last, indices=indices)
     batch = Extension.of(sequences, lengths, tokens_T.device)
     context, rope = AttnContext(lengths, tokens_T.device), model.rope.tables(batch.position_T)
     topk = model.config.index_topk_or_none

@@ -4,11 +4,11 @@ Each layer keeps rows of one pool, `PAGE` rows a page, the same pages in all lay
 
 * latent attention: one row (latent | rotated key) a token, key and value of all heads in one (`v_GNE` is None);
 * grouped-query attention: rotated keys and values of its heads;
-* layers that run their own indexer under the plan in force: index keys besides, float32, a page as one tile (A, PAGE)
-  of the index kernel, so that decoding reads them where they lie. Layers that share store none.
+* layers that run their own indexer under the plan in force: index keys besides, float32, in tiles (B, W) as the
+  index kernel reads them (`godwit.ops.index_topk_paged`). Layers that share store none.
 
 Letters: S sequences, T new tokens, L tokens of all sequences laid flat, P pages, N = P x PAGE rows, G key-value heads
-(1 for latents), A and E widths of rows, B index width in eights, W = PAGE, K positions.
+(1 for latents), A and E widths of rows, B index width in eights, W keys of a tile, M = N / W tiles, K positions.
 """
 
 from collections.abc import Sequence as Many
@@ -23,6 +23,7 @@ from godwit.base.errors import GodwitError
 from godwit.nn.pages import PAGE, Pages, Sequence
 from godwit.nn.share_plan import SharePlan
 from godwit.ops.context import AttnContext
+from godwit.ops.index_topk_paged import tile_width
 
 
 class LayerCache(NamedTuple):
@@ -30,7 +31,7 @@ class LayerCache(NamedTuple):
 
     k_GNA: Tensor
     v_GNE: Tensor | None
-    tiles_PBW: Tensor | None
+    tiles_MBW: Tensor | None
 
 
 class Cache:
@@ -46,6 +47,8 @@ class Cache:
         self.layers = layers
         self.plan = plan
         self.pages = Pages(num_pages)
+        # What computes over it, where that is prepared once; `godwit.models.extend` keeps it here.
+        self.step: object | None = None
 
     def open(self) -> Sequence:
         """A new, empty sequence."""
@@ -154,11 +157,12 @@ class LayerExtension(NamedTuple):
         Raises:
             GodwitError: NaN in the keys (on a CPU), which would take part in every later selection.
         """
-        assert self.layer.tiles_PBW is not None, "the plan of the cache says that this layer shares"
+        assert self.layer.tiles_MBW is not None, "the plan of the cache says that this layer shares"
         if k_TB.device.type == "cpu" and not k_TB.isfinite().all():
             raise GodwitError("index keys hold NaN or Inf: damaged weights, or training diverged")
         row_T = self.extension.row_T
-        self.layer.tiles_PBW[row_T // PAGE, : k_TB.shape[1], row_T % PAGE] = k_TB.float()
+        width = self.layer.tiles_MBW.shape[2]
+        self.layer.tiles_MBW[row_T // width, : k_TB.shape[1], row_T % width] = k_TB.float()
 
     def gathered(self, pool_GNA: Tensor, dtype: torch.dtype) -> Tensor:
         """Rows of all tokens, `(L, G, A)`, in the order of the extension's context."""
@@ -171,6 +175,8 @@ def empty_pool(like: Tensor, groups: int, num_rows: int, width: int) -> Tensor:
     return torch.empty(groups, num_rows, width, dtype=dtype, device=like.device)
 
 
-def empty_tiles(like: Tensor, num_pages: int, width: int) -> Tensor:
-    """Room for index keys `(P, B, W)`, float32; zeros, for keys narrower than B."""
-    return torch.zeros(num_pages, width + -width % 8, PAGE, device=like.device)
+def empty_tiles(pool_GNA: Tensor, width: int) -> Tensor:
+    """Room for index keys `(M, B, W)`, float32, of the rows of a pool; zeros, for keys narrower than B."""
+    assert PAGE % tile_width() == 0, (PAGE, tile_width())
+    shape = pool_GNA.shape[1] // tile_width(), width + -width % 8, tile_width()
+    return torch.zeros(shape, device=pool_GNA.device)

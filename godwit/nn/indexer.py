@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from godwit.base.errors import GodwitError
 from godwit.nn.attention import AttnInput, IndexStates
+from godwit.nn.pages import PAGE
 from godwit.nn.rope import rotate_half_split, rotate_interleaved
 from godwit.ops.index_topk import index_topk
 from godwit.ops.index_topk_paged import index_topk_paged
@@ -104,13 +105,14 @@ class Indexer(nn.Module):
         if self.two_level is not None:
             raise GodwitError("a cache cannot be searched in two levels; type set_two_level(model, None)")
         (extension, layer), (q_THA, w_TH) = batch.cache, self._queries(x_TD, c_q_TQ, batch)
-        assert layer.tiles_PBW is not None, "its keys were just stored there"
+        assert layer.tiles_MBW is not None, "its keys were just stored there"
         return index_topk_paged(
             q_THA,
-            layer.tiles_PBW,
+            layer.tiles_MBW,
             w_TH,
             extension.context,
             extension.tables,
+            page=PAGE,
             topk=self.index_topk,
             query_seqlens=extension.query_seqlens,
         )
@@ -145,7 +147,7 @@ def choose_rows(
     """
     assert batch.cache is not None, "called for batches with a cache"
     extension, layer = batch.cache
-    if layer.tiles_PBW is not None:
+    if layer.tiles_MBW is not None:
         if indexer is None:
             raise GodwitError("this layer has no indexer weights and keeps index keys; the cache's plan must say S")
         chosen_TK = indexer.over_cache(x_TD, c_q_TQ, batch)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from godwit.base.errors import GodwitError
 
-# As many tokens as the index kernel's tiles hold keys: a page's index keys are one tile, which it reads as it is.
+# A multiple of what the index kernel scores side by side (`index_topk_paged.tile_width`); few enough to waste little.
 PAGE = 256
 
 

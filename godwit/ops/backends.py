@@ -80,6 +80,11 @@ def use(**backends: str) -> Iterator[None]:
         _requested.reset(token)
 
 
+def asked() -> Mapping[str, str]:
+    """The backends asked for by name here, by operation."""
+    return _requested.get()
+
+
 def op_names() -> list[str]:
     """Names of all operations."""
     return Room("godwit.ops", noun="operation", furniture=("backends", "context")).names()

@@ -7,6 +7,7 @@ from godwit.base.errors import GodwitError
 from godwit.models.decoder import Decoder
 from godwit.models.families import config_from_hf
 from godwit.models.init import build
+from godwit.models.step import CompiledStep
 from godwit.nn.cache import Cache
 from godwit.nn.indexer import TwoLevel, set_two_level
 from godwit.nn.pages import PAGE, Sequence
@@ -120,7 +121,7 @@ def test_a_plan_given_with_the_cache_is_followed_and_saves_index_keys(case: str)
         assert sorted(chosen) == [0, 3]
     assert not torch.allclose(whole.logits_TV, own.logits_TV, atol=1e-3)
     full, shared = model.new_cache(num_pages=1), model.new_cache(num_pages=1, plan="FSSF")
-    assert [layer.tiles_PBW is not None for layer in shared.layers] == [True, False, False, True]
+    assert [layer.tiles_MBW is not None for layer in shared.layers] == [True, False, False, True]
     assert full.bytes_per_token - shared.bytes_per_token == 2 * 4 * 16
 
 
@@ -201,10 +202,56 @@ def test_what_is_refused() -> None:
         model.extend(tokens(40), cache, sequence)
 
 
+@pytest.mark.parametrize("case", ["flash", "flash-groups", "deepseek-v3", "glm5", "glm52", "deepseek"])
+def test_the_compiled_step_takes_latent_models_and_equals_the_blocks(case: str) -> None:
+    """Several tokens of two sequences at a time; asking for any backend by name leaves it out."""
+    model, texts = model_of(case), [tokens(60, seed=5), tokens(30, seed=6)]
+    results = []
+    for asked in ({}, {"experts": "reference"}):
+        cache = model.new_cache(num_pages=2)
+        pair, outputs = [cache.open(), cache.open()], []
+        with use(**asked):
+            model.extend(torch.cat((texts[0][:20], texts[1][:2])), cache, pair, [20, 2])
+            for step in range(8):
+                one, other = texts[0][20 + 5 * step :][:5], texts[1][2 + 2 * step :][:2]
+                outputs.append(model.extend(torch.cat((one, other)), cache, pair, [5, 2], last=False).logits_SV)
+        assert isinstance(cache.step, CompiledStep)
+        assert cache.step.reason is None
+        results.append(torch.cat(outputs))
+    torch.testing.assert_close(results[0], results[1], atol=1e-5, rtol=0)
+    assert not torch.equal(results[0], results[1])
+
+
+def test_weights_changed_in_place_are_seen_and_others_models_are_refused() -> None:
+    model = model_of("flash")
+    cache, sequence = new_pair(model)
+    before = model.extend(tokens(4), cache, sequence).logits_SV
+    with torch.no_grad():
+        model.model.layers[3].self_attn.o_proj.weight.mul_(2)
+    cache.truncate(sequence, 0)
+    after = model.extend(tokens(4), cache, sequence).logits_SV
+    with torch.no_grad():
+        torch.testing.assert_close(after[0], model(tokens(4)).logits_TV[-1], atol=1e-5, rtol=0)
+    assert not torch.allclose(before, after, atol=1e-3)
+    with pytest.raises(GodwitError, match="made for another model"):
+        model_of("flash").extend(tokens(1), cache, sequence)
+    with pytest.raises(GodwitError, match="vocabulary"):
+        model.extend(torch.tensor([97]), cache, sequence)
+
+
+@pytest.mark.parametrize(("case", "reason"), [("glm45", "latent attention"), ("flash-direct-query", "query latent")])
+def test_what_has_no_compiled_step_says_so(case: str, reason: str) -> None:
+    model = model_of(case)
+    cache, sequence = new_pair(model)
+    model.extend(tokens(3), cache, sequence)
+    assert isinstance(cache.step, CompiledStep)
+    assert reason in str(cache.step.reason)
+
+
 def test_nan_in_index_keys_is_told() -> None:
     model = model_of("glm5")
     with torch.no_grad():
         model.model.layers[2].self_attn.indexer.k_norm.bias.fill_(float("nan"))
     cache, sequence = new_pair(model)
     with pytest.raises(GodwitError, match="index keys hold NaN"):
-        model.extend(tokens(5), cache, sequence)
+        model.extend(tokens(9), cache, sequence)

@@ -8,7 +8,7 @@ from godwit.ops.attention import attention
 from godwit.ops.backends import use
 from godwit.ops.context import AttnContext
 from godwit.ops.index_topk import index_topk
-from godwit.ops.index_topk_paged import index_topk_paged
+from godwit.ops.index_topk_paged import index_topk_paged, tile_width
 from godwit.ops.index_topk_paged.compiled import FEW
 from godwit.ops.sparse_attention import sparse_attention, sparse_attention_rows
 
@@ -24,16 +24,17 @@ def paged(k_TD: torch.Tensor, lengths: tuple[int, ...]) -> tuple[torch.Tensor, l
     counts = [-(-length // PAGE) for length in lengths]
     order = torch.randperm(sum(counts) + 3, generator=torch.Generator().manual_seed(7))
     width = k_TD.shape[1] + -k_TD.shape[1] % 8
-    tiles_PBW = torch.full((len(order), width, PAGE), 99.0)
-    tiles_PBW[:, k_TD.shape[1] :] = 0
+    wide = tile_width()
+    tiles_MBW = torch.full((len(order) * PAGE // wide, width, wide), 99.0)
+    tiles_MBW[:, k_TD.shape[1] :] = 0
     tables, rows, start = [], [], 0
     for length, table in zip(lengths, order[: sum(counts)].split(counts), strict=True):
         row = (table.unsqueeze(1) * PAGE + torch.arange(PAGE)).flatten()[:length]
-        tiles_PBW[row // PAGE, : k_TD.shape[1], row % PAGE] = k_TD[start : start + length]
+        tiles_MBW[row // wide, : k_TD.shape[1], row % wide] = k_TD[start : start + length]
         tables.append(table)
         rows.append(row)
         start += length
-    return tiles_PBW, tables, torch.cat(rows)
+    return tiles_MBW, tables, torch.cat(rows)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -52,13 +53,13 @@ def test_rows_are_those_of_the_flat_selection(
     q_QHD, k_TD, w_QH = randn(sum(new), 3, 12, seed=0), randn(sum(lengths), 12, seed=1), randn(sum(new), 3, seed=2)
     if ties:
         q_QHD, k_TD, w_QH = q_QHD.round().clamp(0, 1), k_TD.round().clamp(-1, 0), w_QH.round().clamp(-1, 1)
-    tiles_PBW, tables, row_T = paged(k_TD, lengths)
+    tiles_MBW, tables, row_T = paged(k_TD, lengths)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         with use(index_topk="compiled", index_topk_paged=backend):
             flat_QK = index_topk(q_QHD, k_TD, w_QH, context, topk=topk, query_seqlens=new)
-            got_QK = index_topk_paged(q_QHD, tiles_PBW, w_QH, context, tables, topk=topk, query_seqlens=new)
+            got_QK = index_topk_paged(q_QHD, tiles_MBW, w_QH, context, tables, page=PAGE, topk=topk, query_seqlens=new)
     finally:
         torch.set_num_threads(before)
     expected_QK = torch.where(flat_QK < 0, -1, row_T[flat_QK.clamp(min=0)])
@@ -67,15 +68,17 @@ def test_rows_are_those_of_the_flat_selection(
 
 
 def test_what_is_refused() -> None:
-    context, tiles_PBW = AttnContext((300,), torch.device("cpu")), torch.zeros(2, 8, PAGE)
-    q_QHD, w_QH = torch.zeros(1, 2, 8), torch.zeros(1, 2)
+    context, wide = AttnContext((300,), torch.device("cpu")), tile_width()
+    q_QHD, tiles_MBW, w_QH = torch.zeros(1, 2, 8), torch.zeros(2 * PAGE // wide, 8, wide), torch.zeros(1, 2)
+    settings = {"page": PAGE, "topk": 4, "query_seqlens": (1,)}
     with pytest.raises(GodwitError, match=r"do not fit tables of \[1\] pages"):
-        index_topk_paged(q_QHD, tiles_PBW, w_QH, context, [torch.tensor([0])], topk=4, query_seqlens=(1,))
+        index_topk_paged(q_QHD, tiles_MBW, w_QH, context, [torch.tensor([0])], **settings)
+    table = [torch.tensor([0, 1])]
     with pytest.raises(GodwitError, match="NaN"):
-        index_topk_paged(q_QHD / 0, tiles_PBW, w_QH, context, [torch.tensor([0, 1])], topk=4, query_seqlens=(1,))
+        index_topk_paged(q_QHD / 0, tiles_MBW, w_QH, context, table, **settings)
     with use(index_topk_paged="compiled"), pytest.raises(GodwitError, match="more than 16 queries"):
-        many = torch.zeros(17, 2, 8), tiles_PBW, torch.zeros(17, 2)
-        index_topk_paged(*many, context, [torch.tensor([0, 1])], topk=4, query_seqlens=(17,))
+        many = torch.zeros(17, 2, 8), tiles_MBW, torch.zeros(17, 2)
+        index_topk_paged(*many, context, table, **(settings | {"query_seqlens": (17,)}))
 
 
 @pytest.mark.parametrize("backend", ["reference", "sdpa"])

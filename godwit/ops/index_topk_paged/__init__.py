@@ -1,11 +1,12 @@
 """`godwit.ops.index_topk` over keys that lie in the pages of a cache: same scores and ties, rows for positions.
 
-Page p holds the keys of 256 consecutive tokens of one document as a tile, `tiles[p, :, i]` being its i-th; a document's
-table lists its pages. Position s of a document is row `table[s // 256] * 256 + s % 256` of the pool. Entry j of the
-result is the row of entry j of what `index_topk` selects (position ascending, then -1).
+A page is `page` consecutive rows of the pool and holds so many consecutive tokens of one document, whose table lists
+its pages: position s is row `table[s // page] * page + s % page`. The key of row r is `tiles[r // W, :, r % W]`: W keys
+side by side, as the compiled loops read them. Entry j of the result is the row of entry j of what `index_topk` selects
+(position ascending, then -1).
 
-Letters: Q queries, H index heads, D index width, P pages, B = D in eights (zeros behind D), W = 256 = tokens of a page,
-K = min(topk, longest document).
+Letters: Q queries, H index heads, D index width, N rows of the pool, W keys of a tile (divides a page),
+M = N / W tiles, B = D in eights (zeros behind D), K = min(topk, longest document).
 """
 
 from collections.abc import Sequence
@@ -23,11 +24,12 @@ _OP = Op(__name__, order=("compiled", "reference"))
 @torch.no_grad()
 def index_topk_paged(
     q_QHD: Tensor,
-    tiles_PBW: Tensor,
+    tiles_MBW: Tensor,
     w_QH: Tensor,
     context: AttnContext,
     tables: Sequence[Tensor],
     *,
+    page: int,
     topk: int,
     query_seqlens: tuple[int, ...],
 ) -> Tensor:
@@ -36,20 +38,28 @@ def index_topk_paged(
     Args:
         context: the documents' whole lengths.
         tables: each document's pages, int64.
+        page: tokens of a page.
 
     Raises:
         GodwitError: for tables that do not fit the documents, NaN in queries or weights (on a CPU).
     """
-    width = tiles_PBW.shape[2]
-    if [-(-length // width) for length in context.seqlens] != [table.shape[0] for table in tables]:
+    if [-(-length // page) for length in context.seqlens] != [table.shape[0] for table in tables]:
         raise GodwitError(
             f"documents of {context.seqlens[:8]} tokens do not fit tables of {[len(t) for t in tables][:8]} "
-            f"pages of {width}"
+            f"pages of {page}"
         )
     # Keys were looked at when they were stored; to read them all for every token would cost as much as scoring them.
     if q_QHD.device.type == "cpu" and not (q_QHD.isfinite().all() and w_QH.isfinite().all()):
         raise GodwitError("index queries or weights hold NaN or Inf: damaged weights, or training diverged")
-    return _OP(q_QHD, tiles_PBW, w_QH, context, tables, topk=topk, query_seqlens=query_seqlens)
+    return _OP(q_QHD, tiles_MBW, w_QH, context, tables, page=page, topk=topk, query_seqlens=query_seqlens)
+
+
+def tile_width() -> int:
+    """W: what the compiled loops take, whatever else a pool is read by."""
+    # numba takes a second to import; only those who make a cache with index keys pay for it.
+    from godwit.ops.index_topk._kernel import TILE
+
+    return TILE
 
 
 def rows_of(
@@ -57,14 +67,14 @@ def rows_of(
     context: AttnContext,
     tables: Sequence[Tensor],
     *,
-    width: int,
+    page: int,
     query_seqlens: tuple[int, ...],
 ) -> Tensor:
     """Rows of the pool for flat positions, -1 for -1."""
     found, start = [index_QK[:0]], 0
     for index, table, length in zip(index_QK.split(query_seqlens), tables, context.seqlens, strict=True):
         place = (index - start).clamp(min=0)
-        rows = table[place // width] * width + place % width if table.numel() else place
+        rows = table[place // page] * page + place % page if table.numel() else place
         found.append(torch.where(index < 0, -1, rows).to(torch.int32))
         start += length
     return torch.cat(found)

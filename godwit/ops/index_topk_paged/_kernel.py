@@ -11,7 +11,7 @@ from godwit.ops.index_topk._kernel import TILE, cut, keep_above, score_tile
 
 
 @numba.njit(parallel=True, cache=True)
-def select(q, w, tiles, table, document, visible, num_runs, rows):  # noqa: ANN001 (compiled: types are inferred)
+def select(q, w, tiles, page, table, document, visible, num_runs, rows):  # noqa: ANN001 (compiled: types are inferred)
     """Fill `rows` (Q, K) for queries that see the first `visible` (Q,) positions of their `document` (Q,)."""
     num_queries, width = rows.shape
     score = np.empty((num_queries, num_runs, width), np.float32)
@@ -21,21 +21,27 @@ def select(q, w, tiles, table, document, visible, num_runs, rows):  # noqa: ANN0
         t, run = i // num_runs, i % num_runs
         if visible[t] > width:
             count[t, run] = best_of_run(
-                q[t], w[t], tiles, table[document[t]], visible[t], run, num_runs, score[t, run], place[t, run]
+                q[t], w[t], tiles, page, table[document[t]], visible[t], run, num_runs, score[t, run], place[t, run]
             )
+    all_rows(page, table, document, visible, rows)
     for t in range(num_queries):
-        pages, n = table[document[t]], visible[t]
-        if n <= width:
-            for s in range(n):
-                rows[t, s] = pages[s // TILE] * TILE + s % TILE
-        else:
-            merge(score[t], place[t], count[t], pages, rows[t])
-            n = width
-        rows[t, n:] = -1
+        if visible[t] > width:
+            merge(score[t], place[t], count[t], page, table[document[t]], rows[t])
 
 
 @numba.njit(cache=True)
-def best_of_run(q, w, tiles, pages, visible, run, num_runs, best_score, best_place):  # noqa: ANN001
+def all_rows(page, table, document, visible, rows):  # noqa: ANN001
+    """Fill the rows of queries that see no more than these hold: with all they see, -1 behind."""
+    for t in range(rows.shape[0]):
+        n = visible[t]
+        if n <= rows.shape[1]:
+            for s in range(n):
+                rows[t, s] = table[document[t], s // page] * page + s % page
+            rows[t, n:] = -1
+
+
+@numba.njit(cache=True)
+def best_of_run(q, w, tiles, page, pages, visible, run, num_runs, best_score, best_place):  # noqa: ANN001
     """The best positions, in order, of the run's share of the tiles; returns how many."""
     width = best_score.shape[0]
     room = max(4 * width, 1024)
@@ -46,7 +52,8 @@ def best_of_run(q, w, tiles, pages, visible, run, num_runs, best_score, best_pla
     # Nothing is at most NaN: until k have come, all are kept.
     n, threshold = 0, np.float32(np.nan)
     for tile in range(num_tiles * run // num_runs, num_tiles * (run + 1) // num_runs):
-        score_tile(q, w, tiles[pages[tile]], part, fresh)
+        row = pages[tile * TILE // page] * page + tile * TILE % page
+        score_tile(q, w, tiles[row // TILE], part, fresh)
         n = keep_above(fresh, min(TILE, visible - tile * TILE), tile * TILE, threshold, score, place, n)
         if n > room:
             threshold = cut(score, place, n, width, key, histogram)
@@ -60,7 +67,7 @@ def best_of_run(q, w, tiles, pages, visible, run, num_runs, best_score, best_pla
 
 
 @numba.njit(cache=True)
-def merge(run_score, run_place, count, pages, rows):  # noqa: ANN001
+def merge(run_score, run_place, count, page, pages, rows):  # noqa: ANN001
     """The best of all runs' best, as rows of the pool."""
     width, total = rows.shape[0], count.sum()
     score, place = np.empty(total, np.float32), np.empty(total, np.int32)
@@ -72,4 +79,4 @@ def merge(run_score, run_place, count, pages, rows):  # noqa: ANN001
     if n > width:
         cut(score, place, n, width, np.empty(2 * n, np.uint32), np.empty(2048, np.int32))
     for s in range(width):
-        rows[s] = pages[place[s] // TILE] * TILE + place[s] % TILE
+        rows[s] = pages[place[s] // page] * page + place[s] % page

@@ -9,19 +9,18 @@ from torch import Tensor
 from godwit.ops._threads import match_threads
 from godwit.ops.context import AttnContext
 from godwit.ops.index_topk import compiled as flat
+from godwit.ops.index_topk_paged import tile_width
 
-# What the loops of `index_topk` are compiled for; importing them to ask would cost a second.
-TILE = 256
 # Queries of one call. From here on laying the keys flat, once for all of them, is small beside scoring.
 FEW = 16
-# Tiles a run has at least: waking a thread takes about as long as scoring two tiles of 4 x 32.
-RUN = 4
+# Keys a run has at least: waking a thread takes about as long as scoring 500 of 4 x 32.
+RUN = 1024
 
 
-def why_not(q_QHD: Tensor, tiles_PBW: Tensor, *_args, **_kwargs) -> str | None:
-    """Few queries, float32 (or half, which is widened) on a CPU, pages of the width the loops are compiled for."""
-    if tiles_PBW.dtype != torch.float32 or tiles_PBW.shape[2] != TILE:
-        return f"tiles of {tiles_PBW.shape[2]} {tiles_PBW.dtype} are not the loops' {TILE} torch.float32"
+def why_not(q_QHD: Tensor, tiles_MBW: Tensor, *_args, **_kwargs) -> str | None:
+    """Few queries, float32 (or half, which is widened) on a CPU, tiles of the width the loops are compiled for."""
+    if tiles_MBW.device.type == "cpu" and (tiles_MBW.dtype != torch.float32 or tiles_MBW.shape[2] != tile_width()):
+        return f"tiles of {tiles_MBW.shape[2]} {tiles_MBW.dtype} are not the loops' {tile_width()} torch.float32"
     if q_QHD.shape[0] > FEW:
         return f"more than {FEW} queries: laying the keys flat once for all of them is cheap"
     return flat.why_not(q_QHD)
@@ -29,11 +28,12 @@ def why_not(q_QHD: Tensor, tiles_PBW: Tensor, *_args, **_kwargs) -> str | None:
 
 def run(
     q_QHD: Tensor,
-    tiles_PBW: Tensor,
+    tiles_MBW: Tensor,
     w_QH: Tensor,
     context: AttnContext,
     tables: Sequence[Tensor],
     *,
+    page: int,
     topk: int,
     query_seqlens: tuple[int, ...],
 ) -> Tensor:
@@ -51,10 +51,10 @@ def run(
 
     match_threads()
     places = table, np.array(document, np.int64), np.array(visible, np.int64)
-    select(q, w, tiles_PBW.numpy(), *places, num_runs(max(visible, default=0)), rows_QK.numpy())
+    select(q, w, tiles_MBW.numpy(), page, *places, num_runs(max(visible, default=0)), rows_QK.numpy())
     return rows_QK
 
 
 def num_runs(visible: int) -> int:
     """Into how many runs the tiles of a query that sees so much are divided: at most one a thread."""
-    return max(1, min(torch.get_num_threads(), visible // (TILE * RUN)))
+    return max(1, min(torch.get_num_threads(), visible // RUN))

@@ -16,19 +16,21 @@ def why_not(*_args, **_kwargs) -> None:
 
 def run(
     q_QHD: Tensor,
-    tiles_PBW: Tensor,
+    tiles_MBW: Tensor,
     w_QH: Tensor,
     context: AttnContext,
     tables: Sequence[Tensor],
     *,
+    page: int,
     topk: int,
     query_seqlens: tuple[int, ...],
 ) -> Tensor:
     """See `godwit.ops.index_topk_paged.index_topk_paged`."""
+    tiles_PCBW = tiles_MBW.unflatten(0, (-1, page // tiles_MBW.shape[2]))
     parts = [
-        tiles_PBW[table].transpose(1, 2).flatten(0, 1)[:length, : q_QHD.shape[2]]
+        tiles_PCBW[table].transpose(2, 3).flatten(0, 2)[:length, : q_QHD.shape[2]]
         for table, length in zip(tables, context.seqlens, strict=True)
     ]
     k_TD = torch.cat(parts).to(q_QHD.dtype)
     index_QK = index_topk(q_QHD, k_TD, w_QH, context, topk=topk, query_seqlens=query_seqlens)
-    return rows_of(index_QK, context, tables, width=tiles_PBW.shape[2], query_seqlens=query_seqlens)
+    return rows_of(index_QK, context, tables, page=page, query_seqlens=query_seqlens)
