@@ -1,6 +1,7 @@
 """What sharing gains: prefill and decoding under dense attention, plain DSA and plans that share, in one run.
 
-    indexer share   (time in indexers of one DSA run) / (time of that run)
+    indexer share   (time in indexers of one DSA run) / (time of that run); of decoding, whose steps may be one compiled
+                    call, by difference: N / (N - 1) of what DSA takes longer than a plan with one indexer
     bound           time of DSA less the time of the indexers that the plan drops: Amdahl's law for this machine
     reached         bound / time under the plan; 1 is all that dropping indexers can give
 
@@ -24,7 +25,7 @@ from godwit.base.errors import GodwitError
 from godwit.base.files import read_json, write_json
 from godwit.base.machine import provenance
 from godwit.indexcache.result import SearchResult, num_kept
-from godwit.indexcache.sides import DECODE, DSA, METHODS, PREFILL, SIDES, indexers_of
+from godwit.indexcache.sides import DECODE, DSA, LEAST, METHODS, PREFILL, SIDES, indexers_of
 from godwit.indexcache.timing import Stopwatch, interleaved, timed_methods
 from godwit.models.count import memory
 from godwit.models.decoder import Decoder
@@ -230,7 +231,7 @@ def _timings(
     watch: Stopwatch,
     on_run: Callable[[], None],
 ) -> list[Timing]:
-    """Every side in turn; each round also runs DSA once more with its indexers timed, which costs it a little."""
+    """Every side in turn. Of a prefill, each round runs DSA once more with its indexers timed."""
     for run in sides.values():
         run()  # compiles, and fills what is kept
     found_indexers = indexers_of(model)
@@ -244,15 +245,21 @@ def _timings(
         spent.append([sum(times) for times in seconds])
         share.append(sum(spent[-1]) / total)
 
-    taken = interleaved(sides | {"": watched}, rounds=options.rounds, watch=watch, on_run=on_run)
+    if LEAST not in sides:
+        sides = sides | {LEAST: watched}
+    taken = interleaved(sides, rounds=options.rounds, watch=watch, on_run=on_run)
     scale = options.steps if work == DECODE else 1
     seconds = {side: statistics.median(times) / scale for side, times in taken.items()}
-    # Shares of the watched run, applied to the others: what watching costs is not called indexer time.
-    each = {n: statistics.median(run[place] for run in spent) for place, n in enumerate(owners)}
-    in_indexers = seconds[DSA] * statistics.median(share)
+    if spent:
+        # The share of the watched run, applied to the others: what watching costs is not called indexer time.
+        each = {n: statistics.median(run[place] for run in spent) for place, n in enumerate(owners)}
+        in_indexers = seconds[DSA] * statistics.median(share)
+    else:
+        each = dict.fromkeys(owners, 1.0)
+        in_indexers = max(0.0, seconds[DSA] - seconds[LEAST]) * len(owners) / max(1, len(owners) - 1)
     part = {n: in_indexers * each[n] / sum(each.values()) for n in each}
     found = []
-    for side in sides:
+    for side in (name for name in sides if name != LEAST):
         dropped = sum(part[n] for n in part if side in plans and not plans[side].is_full(n))
         found.append(
             Timing(
