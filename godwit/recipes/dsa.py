@@ -148,8 +148,8 @@ def nano_sparse() -> TrainConfig:
         data=NANO_DATA,
         optim=OptimConfig(lr=5e-4, min_lr=5e-5),
         stages=(
-            Stage(name="sparse", tokens=196_608, seq_len=4096, attention="sparse", trains="both"),
-            Stage(name="sparse-long", tokens=98_304, seq_len=8192, attention="sparse", trains="both"),
+            Stage(name="sparse", tokens=98_304, seq_len=4096, attention="sparse", trains="both"),
+            Stage(name="sparse-long", tokens=65_536, seq_len=8192, attention="sparse", trains="both"),
         ),
         batch_tokens=4096,
         mtp_depths=1,
