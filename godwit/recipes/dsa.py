@@ -36,8 +36,8 @@ from godwit.recipes._parts import B
 from godwit.train.config import Stage, TrainConfig
 
 SEQ_LEN = 202_752
-NANO_DATA = DataConfig(sources=("stdlib@1", "recall@1?docs=120&chars=24000"), vocab_size=4096, holdout=0.05)
-"""Half code, half of it with facts to be looked up, in documents of about 8,192 tokens."""
+NANO_DATA = DataConfig(sources=("stdlib@1", "recall@1?docs=120&chars=24000&facts=160"), vocab_size=4096, holdout=0.05)
+"""Half code, half code with facts to be looked up, about 8,192 tokens a document; many facts: only answers teach."""
 WARMUP_BATCH = 14 * SEQ_LEN  # [P5] 14 sequences a step; [V32] 16 of 128K
 
 
@@ -146,7 +146,7 @@ def nano_sparse() -> TrainConfig:
         model=_nano_model(),
         init_from="runs/dsa-nano-warmup/model",
         data=NANO_DATA,
-        optim=OptimConfig(lr=5e-4, min_lr=5e-5),
+        optim=OptimConfig(lr=2e-3, min_lr=2e-4),
         stages=(
             Stage(name="sparse", tokens=98_304, seq_len=4096, attention="sparse", trains="both"),
             Stage(name="sparse-long", tokens=65_536, seq_len=8192, attention="sparse", trains="both"),
