@@ -6,6 +6,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 RUN ?= nano
+MODEL ?= nano
+# Code, and facts in it that are asked for later: half of each.
+DATA ?= stdlib@1 'recall@1?docs=40&chars=12000'
 
 .PHONY: help run train test test-all check format clean
 
@@ -14,7 +17,7 @@ help:  ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(READY)  ## Set up, then find out which layers of the bundled model can share an indexer, and report
-	@$(BIN)/godwit indexcache demo
+	@$(BIN)/godwit indexcache demo $(MODEL) --data $(DATA) --seq-len 4096 --rows 4 --samples 4
 
 train: $(READY)  ## Set up, then train a small model on Python's own sources (RUN=nano; minutes on two cores)
 	@$(BIN)/godwit train $(RUN)
