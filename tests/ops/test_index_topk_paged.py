@@ -9,7 +9,6 @@ from godwit.ops.backends import use
 from godwit.ops.context import AttnContext
 from godwit.ops.index_topk import index_topk
 from godwit.ops.index_topk_paged import index_topk_paged, tile_width
-from godwit.ops.index_topk_paged.compiled import FEW
 from godwit.ops.sparse_attention import sparse_attention, sparse_attention_rows
 
 PAGE = 256
@@ -40,13 +39,16 @@ def paged(k_TD: torch.Tensor, lengths: tuple[int, ...]) -> tuple[torch.Tensor, l
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("topk", [1, 24, 300, 5000])
-@pytest.mark.parametrize("new", [(1,), (1, 0, 1, 1), (3, 0, 2, 1), (5, 0, 300, 40)])
-@pytest.mark.parametrize("backend", ["reference", "compiled"])
+@pytest.mark.parametrize(
+    ("backend", "new"),
+    [
+        *(("reference", new) for new in [(1,), (1, 0, 1, 1), (3, 0, 2, 1), (5, 0, 300, 40)]),
+        *(("compiled", new) for new in [(1,), (1, 0, 1, 1), (3, 0, 2, 1)]),  # it takes few queries
+    ],
+)
 def test_rows_are_those_of_the_flat_selection(
     backend: str, new: tuple[int, ...], topk: int, ties: bool, threads: int
 ) -> None:
-    if backend == "compiled" and sum(new) > FEW:
-        pytest.skip("compiled takes few queries")
     lengths = (2500, 40, 300, 256)[: len(new)]
     context = AttnContext(lengths, torch.device("cpu"))
     # Three heads of twelve: both are padded inside.

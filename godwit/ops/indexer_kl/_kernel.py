@@ -10,8 +10,9 @@ goes over the queries in order, so the bits do not depend on the number of threa
 import numba
 import numpy as np
 
+from godwit.ops._places import places
 from godwit.ops._softmax import softmax
-from godwit.ops.sparse_attention._kernel import add_rows, dots, positions
+from godwit.ops.sparse_attention._kernel import add_rows, dots
 
 FAST = {"contract", "reassoc", "nsz"}
 COLUMNS = 16
@@ -34,7 +35,7 @@ def add_attention(q, k, index, scale, total, entropy, own_entropy):  # noqa: ANN
         p, power = np.empty(index.shape[1] + 4, np.float32), np.empty(index.shape[1] + 4, np.int32)
         own = np.zeros((ROWS, index.shape[1]), np.float32)
         for i in range(first, last):
-            count[i - first] = positions(index[i], place[i - first])
+            count[i - first] = places(index[i], place[i - first])
         for g in range(k.shape[0]):
             for i in range(first, last):
                 n = count[i - first]
@@ -69,7 +70,7 @@ def learn(q, k, w, index, target, kl, dots_gradient, dq, dw, gradients):  # noqa
     """
     for i in numba.prange(q.shape[0]):
         place, power = np.zeros(index.shape[1] + 4, np.int64), np.empty(index.shape[1] + 4, np.int32)
-        n = positions(index[i], place)
+        n = places(index[i], place)
         products = np.empty((q.shape[1], index.shape[1] + 4), np.float32)
         score, d = np.zeros(index.shape[1] + 4, np.float32), np.zeros(index.shape[1] + 4, np.float32)
         for h in range(q.shape[1]):
@@ -104,7 +105,7 @@ def add_to_keys(q, index, dots_gradient, dk):  # noqa: ANN001
         place = np.zeros(index.shape[1] + 4, np.int64)
         own = np.empty((2, COLUMNS), np.float32)
         for i in range(q.shape[0]):
-            n = positions(index[i], place)
+            n = places(index[i], place)
             for h in range(0, q.shape[1], 2):
                 own[:] = q[i, h : h + 2, block * COLUMNS : (block + 1) * COLUMNS]
                 add_two(dots_gradient[i, h], dots_gradient[i, h + 1], own[0], own[1], place, n, dk[block])

@@ -17,8 +17,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from godwit.ops._mask import as_mask
 from godwit.ops.context import AttnContext
 from godwit.ops.indexer_kl import Form, IndexerKL, Teacher
+from godwit.ops.indexer_kl._parts import Settings, scaled, target
 
 BLOCK_NUMBERS = 1 << 22
 MOST_QUERIES = 256
@@ -42,16 +44,8 @@ def run(
     measure_TK: Tensor | None,
 ) -> IndexerKL:
     """See `godwit.ops.indexer_kl.indexer_kl`."""
-    settings = _Settings(tuple(teachers), context, index_TK, form, measure_TK)
+    settings = Settings(tuple(teachers), context, index_TK, form, measure_TK)
     return IndexerKL(*_Loss.apply(q_THA, k_TA, w_TH, settings))
-
-
-class _Settings(NamedTuple):
-    teachers: tuple[Teacher, ...]
-    context: AttnContext
-    index_TK: Tensor | None
-    form: Form
-    measure_TK: Tensor | None
 
 
 class _Loss(torch.autograd.Function):
@@ -68,7 +62,8 @@ class _Loss(torch.autograd.Function):
             positive_QHL = _positive(block, inputs)
             score_QL = torch.einsum("qhl,qh->ql", positive_QHL, inputs[2][rows])
             log_q_QL = score_QL.masked_fill_(~block.seen_QL, float("-inf")).log_softmax(1)
-            p_QL, negative_entropy_Q = _target(block, settings, wide)
+            weights = (_attention(block, teacher, wide) for teacher in settings.teachers)
+            p_QL, negative_entropy_Q = target(weights, settings.form)
             kl_T[rows] = negative_entropy_Q - (p_QL * log_q_QL.masked_fill(~block.seen_QL, 0.0)).sum(1)
             if mass_T is not None and settings.measure_TK is not None:
                 mass_T[rows] = (p_QL * _mask(block, settings.measure_TK)).sum(1)
@@ -81,8 +76,7 @@ class _Loss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, *grad_outputs):  # noqa: ANN001
-        factor = grad_outputs[0]
-        return *(grad * factor.to(grad.dtype) for grad in ctx.saved_tensors), None
+        return *scaled(ctx.saved_tensors, grad_outputs[0]), None
 
 
 class _Block(NamedTuple):
@@ -103,7 +97,7 @@ class _Block(NamedTuple):
         return x[self.start : self.last].unsqueeze(0) if self.index_QK is None else x[self.index_QK]
 
 
-def _blocks(settings: _Settings, num_heads: int) -> Iterator[_Block]:
+def _blocks(settings: Settings, num_heads: int) -> Iterator[_Block]:
     """Runs of queries, shorter the more keys they see."""
     index_TK = settings.index_TK
     heads = max(num_heads, *(teacher.q_TNE.shape[1] for teacher in settings.teachers))
@@ -137,11 +131,7 @@ def _block(
 
 def _mask(block: _Block, index_TK: Tensor) -> Tensor:
     """Positions as a mask over the keys up to the block's last query, `(Q, L)`."""
-    column_QK = index_TK[block.first : block.last].long() - block.start
-    length = block.last - block.start
-    # One spare column takes the -1 entries; it is cut off again.
-    mask_QL = torch.zeros(column_QK.shape[0], length + 1, dtype=torch.bool, device=column_QK.device)
-    return mask_QL.scatter_(1, torch.where(column_QK < 0, length, column_QK), True)[:, :-1]
+    return as_mask(index_TK[block.first : block.last].long() - block.start, block.last - block.start)
 
 
 def _positive(block: _Block, inputs: list[Tensor]) -> Tensor:
@@ -153,23 +143,13 @@ def _pair(block: _Block, inputs: list[Tensor]) -> tuple[Tensor, Tensor]:
     return inputs[0][block.first : block.last], block.keys(inputs[1])
 
 
-def _target(block: _Block, settings: _Settings, wide: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Mean attention of the teachers `(Q, L)`, and the sum of p log p that the loss's form takes, `(Q,)`."""
-    total_QL = negative_entropy_Q = None
-    for teacher in settings.teachers:
-        groups = teacher.k_TGE.shape[1]
-        q_QGRE = teacher.q_TNE[block.first : block.last].detach().to(wide).unflatten(1, (groups, -1)) * teacher.scale
-        k_XLGE = block.keys(teacher.k_TGE.detach()).to(wide)
-        dots_QGRL = torch.einsum("qgre,xlge->qgrl" if block.index_QK is None else "qgre,qlge->qgrl", q_QGRE, k_XLGE)
-        p_QL = dots_QGRL.masked_fill_(~block.seen_QL[:, None, None], float("-inf")).softmax(3).mean((1, 2))
-        own_Q = torch.xlogy(p_QL, p_QL).sum(1)
-        total_QL = p_QL if total_QL is None else total_QL + p_QL
-        negative_entropy_Q = own_Q if negative_entropy_Q is None else negative_entropy_Q + own_Q
-    assert total_QL is not None and negative_entropy_Q is not None, "there is a teacher"
-    mean_QL = total_QL / len(settings.teachers)
-    if settings.form == "mean":
-        return mean_QL, torch.xlogy(mean_QL, mean_QL).sum(1)
-    return mean_QL, negative_entropy_Q / len(settings.teachers)
+def _attention(block: _Block, teacher: Teacher, wide: torch.dtype) -> Tensor:
+    """A teacher's attention, mean over heads, `(Q, L)`."""
+    groups = teacher.k_TGE.shape[1]
+    q_QGRE = teacher.q_TNE[block.first : block.last].detach().to(wide).unflatten(1, (groups, -1)) * teacher.scale
+    k_XLGE = block.keys(teacher.k_TGE.detach()).to(wide)
+    dots_QGRL = torch.einsum("qgre,xlge->qgrl" if block.index_QK is None else "qgre,qlge->qgrl", q_QGRE, k_XLGE)
+    return dots_QGRL.masked_fill_(~block.seen_QL[:, None, None], float("-inf")).softmax(3).mean((1, 2))
 
 
 def _add_gradients(

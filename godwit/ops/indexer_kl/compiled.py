@@ -13,6 +13,7 @@ from torch import Tensor
 from godwit.ops._threads import match_threads
 from godwit.ops.context import AttnContext
 from godwit.ops.indexer_kl import Form, IndexerKL, Teacher
+from godwit.ops.indexer_kl._parts import scaled
 
 # Gradients of this many (query, index head, position) exist at one time: 4 MB; of so many queries at least, that all
 # cores have some.
@@ -99,8 +100,7 @@ class _Loss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, *grad_outputs):  # noqa: ANN001
-        factor = grad_outputs[0]
-        return *(grad * factor.to(grad.dtype) for grad in ctx.saved_tensors), None, None, None
+        return *scaled(ctx.saved_tensors, grad_outputs[0]), None, None, None
 
 
 def _array(x: Tensor) -> np.ndarray:

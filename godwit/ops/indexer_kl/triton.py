@@ -17,10 +17,12 @@ from torch import Tensor
 
 from godwit.ops import _gpu
 from godwit.ops._attend import add_rows
+from godwit.ops._mask import as_mask
 from godwit.ops.context import AttnContext
 from godwit.ops.index_topk import triton as index_topk
 from godwit.ops.index_topk.triton import Chunk, Plan, Scorer
 from godwit.ops.indexer_kl import Form, IndexerKL, Teacher
+from godwit.ops.indexer_kl._parts import Settings, scaled, target
 
 # Numbers of a (queries, keys) tensor: 64 MB, of which some six exist at once.
 WORKSPACE = 1 << 24
@@ -64,16 +66,8 @@ def run(
 ) -> IndexerKL:
     """See `godwit.ops.indexer_kl.indexer_kl`."""
     index_TK = None if index_TK is None else index_TK.int().contiguous()
-    settings = _Settings(tuple(teachers), context, index_TK, form, measure_TK)
+    settings = Settings(tuple(teachers), context, index_TK, form, measure_TK)
     return IndexerKL(*_Loss.apply(q_THA, k_TA, w_TH, settings))
-
-
-class _Settings(NamedTuple):
-    teachers: tuple[Teacher, ...]
-    context: AttnContext
-    index_TK: Tensor | None
-    form: Form
-    measure_TK: Tensor | None
 
 
 class _Loss(torch.autograd.Function):
@@ -93,10 +87,11 @@ class _Loss(torch.autograd.Function):
                 log_q_BL = student(*chunk.plan(student.rows), settings.index_TK)
                 unseen_BL = log_q_BL == float("-inf")
                 log_q_BL = log_q_BL.log_softmax(dim=1)
-                p_BL, negative_entropy_B = _target(chunk, teaching, settings)
+                weights = (teacher.weights(chunk, settings.index_TK) for teacher in teaching)
+                p_BL, negative_entropy_B = target(weights, settings.form)
                 kl_T[mine] = negative_entropy_B - (p_BL * log_q_BL.masked_fill(unseen_BL, 0.0)).sum(dim=1)
                 if mass_T is not None and settings.measure_TK is not None:
-                    mass_T[mine] = (p_BL * _mask(settings.measure_TK[mine].long() - chunk.start, chunk.length)).sum(1)
+                    mass_T[mine] = (p_BL * as_mask(settings.measure_TK[mine].long() - chunk.start, chunk.length)).sum(1)
                 if wanted:
                     _add_gradients(student, chunk, log_q_BL.exp_().sub_(p_BL), settings.index_TK, grads)
         if wanted:
@@ -106,7 +101,7 @@ class _Loss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, *grad_outputs):  # noqa: ANN001
-        return *(grad * grad_outputs[0].to(grad.dtype) for grad in ctx.saved_tensors), None
+        return *scaled(ctx.saved_tensors, grad_outputs[0]), None
 
 
 class _Chunk(NamedTuple):
@@ -131,7 +126,7 @@ class _Chunk(NamedTuple):
         return Plan(self.start_T, self.visible_T, border_N, [], []), chunk
 
 
-def _chunks(settings: _Settings, width: int) -> Iterator[_Chunk]:
+def _chunks(settings: Settings, width: int) -> Iterator[_Chunk]:
     """Queries a workspace holds; where each has keys of its own, a workspace of their gradients."""
     context, index_TK = settings.context, settings.index_TK
     start_T = context.starts_T.int()
@@ -147,12 +142,6 @@ def _chunks(settings: _Settings, width: int) -> Iterator[_Chunk]:
         for first in range(start, end, block):
             last = min(first + block, end)
             yield _Chunk(first, last, start, last - start, start_T, visible_T)
-
-
-def _mask(column_BK: Tensor, length: int) -> Tensor:
-    """Columns (negative: none) as a mask, `(B, length)`; one spare column takes the negative ones and is cut off."""
-    mask_BL = torch.zeros(column_BK.shape[0], length + 1, dtype=torch.bool, device=column_BK.device)
-    return mask_BL.scatter_(1, torch.where(column_BK < 0, length, column_BK), True)[:, :-1]
 
 
 class _Teaching(NamedTuple):
@@ -198,21 +187,6 @@ class _Teaching(NamedTuple):
             *inputs, p_BL, chunk.first, chunk.length, *shape, **sides
         )  # fmt: skip
         return p_BL
-
-
-def _target(chunk: _Chunk, teaching: list[_Teaching], settings: _Settings) -> tuple[Tensor, Tensor]:
-    """Mean attention of the teachers `(B, L)`, and the sum of p log p that the loss's form takes, `(B,)`."""
-    found_BL = [teacher.weights(chunk, settings.index_TK) for teacher in teaching[:1]]
-    total_BL = found_BL[0]
-    negative_entropy_B = torch.xlogy(total_BL, total_BL).sum(dim=1)
-    for teacher in teaching[1:]:
-        p_BL = teacher.weights(chunk, settings.index_TK)
-        total_BL = total_BL + p_BL
-        negative_entropy_B += torch.xlogy(p_BL, p_BL).sum(dim=1)
-    mean_BL = total_BL / len(teaching)
-    if settings.form == "mean":
-        return mean_BL, torch.xlogy(mean_BL, mean_BL).sum(dim=1)
-    return mean_BL, negative_entropy_B / len(teaching)
 
 
 def _add_gradients(

@@ -7,6 +7,7 @@ dk += ds q.
 import numba
 import numpy as np
 
+from godwit.ops._places import places
 from godwit.ops._softmax import exponentials, softmax
 
 FAST = {"contract", "reassoc", "nsz"}
@@ -26,7 +27,7 @@ def forward(q, k, v, index, scale, out, lse):  # noqa: ANN001 (compiled: types a
         place = np.zeros(index.shape[1] + 4, np.int64)
         p, power = np.empty(place.shape[0], np.float32), np.empty(place.shape[0], np.int32)
         for t in range(block * ROWS, min((block + 1) * ROWS, q.shape[0])):
-            n = positions(index[t], place)
+            n = places(index[t], place)
             for h in range(g * repeat, (g + 1) * repeat):
                 dots(q[t, h], k[g], place, n, scale, p)
                 lse[t, h] = softmax(p, n, power)
@@ -48,7 +49,7 @@ def query_gradients(start, q, dout, k, v, index, lse, delta, scale, weight, dwei
         place, power = np.zeros(index.shape[1] + 4, np.int64), np.empty(index.shape[1] + 4, np.int32)
         p, ds = np.empty(place.shape[0], np.float32), np.empty(place.shape[0], np.float32)
         for i in range(block * ROWS, min((block + 1) * ROWS, num_queries)):
-            n, t = positions(index[i], place), start + i
+            n, t = places(index[i], place), start + i
             for h in range(q.shape[0]):
                 dots(q[h, t], k, place, n, scale, p)
                 for j in range(n):
@@ -83,18 +84,6 @@ def key_gradients(start, q, dout, weight, dweight, first, query, column, border,
                     ds[n : n + 4] = 0
                     add_rows(ds, q[h], place, n, dk[s])
                     add_rows(p, dout[h], place, n, dv[s])
-
-
-@numba.njit(cache=True)
-def positions(index, place):  # noqa: ANN001
-    """Copy the positions that are not -1, repeat the first four times behind them, return their number."""
-    n = 0
-    for j in range(index.shape[0]):
-        if index[j] >= 0:
-            place[n] = index[j]
-            n += 1
-    place[n : n + 4] = place[0]
-    return n
 
 
 @numba.njit(fastmath=FAST, cache=True)

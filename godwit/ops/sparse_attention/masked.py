@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from godwit.ops._mask import as_mask
 from godwit.ops.context import AttnContext
 from godwit.ops.sparse_attention import Attended, compiled
 
@@ -58,15 +59,12 @@ def run(
     for start, end in context.bounds:
         for first in range(start, end, QUERY_BLOCK):
             last = min(first + QUERY_BLOCK, end)
-            # One spare column takes the -1 entries; it is cut off again.
-            allowed_QL = torch.zeros(last - first, last - start + 1, dtype=torch.bool, device=q_THD.device)
-            column_QK = index_TK[first:last].long() - start
-            allowed_QL.scatter_(1, torch.where(column_QK < 0, last - start, column_QK), True)
+            allowed_QL = as_mask(index_TK[first:last].long() - start, last - start)
             out_HQD = F.scaled_dot_product_attention(
                 q_THD[first:last].transpose(0, 1).unsqueeze(0),
                 k_TGD[start:last].transpose(0, 1).unsqueeze(0),
                 v_TGD[start:last].transpose(0, 1).unsqueeze(0),
-                attn_mask=allowed_QL[:, :-1],
+                attn_mask=allowed_QL,
                 scale=scale,
                 enable_gqa=q_THD.shape[1] != k_TGD.shape[1],
             )

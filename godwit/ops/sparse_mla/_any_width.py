@@ -8,6 +8,7 @@ head's serve several rows. A query's selection fits the L2 cache.
 import numba
 import numpy as np
 
+from godwit.ops._places import places
 from godwit.ops._softmax import softmax
 
 FAST = {"contract", "reassoc", "nsz"}
@@ -19,7 +20,7 @@ def attend(q, c, index, out, lse):  # noqa: ANN001 (compiled: types are inferred
     for i in numba.prange(q.shape[0]):
         width = index.shape[1]
         place = np.zeros(width + 4, np.int64)
-        n = place_rows(index[i], place)
+        n = places(index[i], place)
         p, power = np.zeros((4, width + 4), np.float32), np.empty(width + 4, np.int32)
         for h in range(0, q.shape[1], 4):
             scores(q[i, h : h + 4], c, place, n, p)
@@ -27,19 +28,6 @@ def attend(q, c, index, out, lse):  # noqa: ANN001 (compiled: types are inferred
                 lse[i, h + g] = softmax(p[g], n, power)
                 p[g, n : n + 4] = 0
             sums(p, c, place, n, out[i, h : h + 4])
-
-
-@numba.njit(cache=True)
-def place_rows(index, place):  # noqa: ANN001
-    """Copy the positions that are not -1; returns their number."""
-    n = 0
-    for j in range(index.shape[0]):
-        if index[j] >= 0:
-            place[n] = index[j]
-            n += 1
-    # Up to whole fours with rows of weight zero.
-    place[n : n + 4] = place[0]
-    return n
 
 
 @numba.njit(fastmath=FAST, cache=True)

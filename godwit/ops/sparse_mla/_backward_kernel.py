@@ -11,8 +11,9 @@ it is there, and the bits do not depend on the number of threads.
 import numba
 import numpy as np
 
+from godwit.ops._places import places
 from godwit.ops._softmax import exponentials
-from godwit.ops.sparse_mla._any_width import place_rows, scores, sums
+from godwit.ops.sparse_mla._any_width import scores, sums
 
 FAST = {"contract", "reassoc", "nsz"}
 COLUMNS = 16
@@ -23,7 +24,7 @@ def query_gradients(q, c, index, dout, lse, delta, weight, dweight, dq):  # noqa
     """Fill `weight` and `dweight` (Q, H, K + 4) with p and ds, and `dq` (Q, H, W) but for the scale, which is in q."""
     for i in numba.prange(q.shape[0]):
         place, power = np.zeros(index.shape[1] + 4, np.int64), np.empty(index.shape[1] + 4, np.int32)
-        n = place_rows(index[i], place)
+        n = places(index[i], place)
         for h in range(0, q.shape[1], 4):
             p, ds = weight[i, h : h + 4], dweight[i, h : h + 4]
             scores(q[i, h : h + 4], c, place, n, p)
@@ -45,7 +46,7 @@ def row_gradients(q, dout, index, weight, dweight, dc):  # noqa: ANN001
         place = np.zeros(index.shape[1] + 4, np.int64)
         own_q, own_dout = np.empty((4, COLUMNS), np.float32), np.empty((4, COLUMNS), np.float32)
         for i in range(q.shape[0]):
-            n = place_rows(index[i], place)
+            n = places(index[i], place)
             for h in range(0, q.shape[1], 4):
                 own_q[:] = q[i, h : h + 4, block * COLUMNS : (block + 1) * COLUMNS]
                 own_dout[:] = dout[i, h : h + 4, block * COLUMNS : (block + 1) * COLUMNS]

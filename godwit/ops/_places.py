@@ -1,0 +1,15 @@
+"""The positions of one query's selection, in compiled loops."""
+
+import numba
+
+
+@numba.njit(cache=True)
+def places(index, place):  # noqa: ANN001 (compiled: types are inferred)
+    """Copy the positions that are not -1, repeat the first four times behind them, return their number."""
+    n = 0
+    for j in range(index.shape[0]):
+        if index[j] >= 0:
+            place[n] = index[j]
+            n += 1
+    place[n : n + 4] = place[0]
+    return n
