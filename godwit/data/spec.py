@@ -5,9 +5,9 @@
     jsonl:a.jsonl@2?field=content          JSON lines, weight 2, the text is in the field `content`
     text:src/@0.3?ext=py,md&fim=0.5        only these extensions, half of the documents fill-in-the-middle
 
-Without a kind: `stdlib` or `recall`, a name that ends in .jsonl or .parquet, else `text`. The weight is the source's
-share of the training tokens relative to the other sources'; either all sources of a mix have one or none (then every
-document is seen equally often). Values after `?` may be %-encoded.
+Without a kind: a source that has no path (`stdlib`, `recall`), a name that ends in .jsonl or .parquet, else `text`. The
+weight is the source's share of the training tokens relative to the other sources'; either all sources of a mix have one
+or none (then every document is seen equally often). Values after `?` may be %-encoded.
 """
 
 import math
@@ -24,7 +24,6 @@ COMMON_OPTIONS = {
     "fim": "fraction of this source's training documents in fill-in-the-middle form, instead of data.fim_rate",
     "limit": "read only the first so many documents",
 }
-_BARE_KINDS = frozenset({"stdlib", "recall"})
 _ENDINGS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 
 
@@ -116,7 +115,7 @@ def _split_kind(body: str, text: str) -> tuple[str, str]:
         raise GodwitError(
             f"data source {text!r} is empty; write '[kind:]path[@weight][?key=value]', kinds: {', '.join(kinds)}"
         )
-    if body in _BARE_KINDS:
+    if body in kinds and not ROOM.load(body).NEEDS_PATH:
         return body, ""
     return _ENDINGS.get(Path(body).suffix.lower(), "text"), body
 

@@ -10,18 +10,15 @@ Letters: T tokens, D hidden, N tokens of answers.
 
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 from torch import Tensor
 
 from godwit.base.errors import GodwitError
-from godwit.data.document import Document
 from godwit.data.recall import TASKS, Task, episode
 from godwit.data.sources import stdlib
-from godwit.data.spec import parse_spec
 from godwit.models.decoder import Decoder
 from godwit.nn.share_plan import SharePlan
 from godwit.ops.context import AttnContext
@@ -154,7 +151,7 @@ def _sample(tokenizer: Tokenizer, task: Task, num_tokens: int, seed: str) -> Sam
 
 def _haystack(tokenizer: Tokenizer, rng: random.Random, num_tokens: int) -> list[int]:
     """Consecutive lines of code from a random place, as many tokens as asked for, ending with a line's end."""
-    lines = _lines()
+    lines = stdlib.code_lines()
     start, taken = rng.randrange(len(lines)), 0
     tokens: list[int] = []
     while len(tokens) <= num_tokens:
@@ -162,9 +159,3 @@ def _haystack(tokenizer: Tokenizer, rng: random.Random, num_tokens: int) -> list
         tokens += tokenizer.encode("".join(block))
         taken += len(block)
     return [*tokens[: num_tokens - 1], *tokenizer.encode("\n")[-1:]]
-
-
-@cache
-def _lines() -> Sequence[str]:
-    documents = (row for row in stdlib.rows(parse_spec("stdlib"), {}) if isinstance(row, Document))
-    return [line.rstrip("\n") + "\n" for document in documents for line in document.text.splitlines() if line.strip()]

@@ -13,7 +13,7 @@ from godwit.base.errors import GodwitError
 from godwit.data.document import Document, Row
 from godwit.data.recall import CHAIN, MOST_FACTS, Episode, Task, episode
 from godwit.data.sources import stdlib
-from godwit.data.spec import SourceSpec, parse_spec
+from godwit.data.spec import SourceSpec
 
 OPTIONS = {
     "docs": "how many documents; default 1000",
@@ -44,8 +44,7 @@ def num_bytes(spec: SourceSpec, lists: Mapping[str, Sequence[str]]) -> int:
 def rows(spec: SourceSpec, lists: Mapping[str, Sequence[str]]) -> Iterator[Row]:
     """The documents, in order."""
     settings = _settings(spec)
-    files = [row for row in stdlib.rows(parse_spec("stdlib"), lists) if isinstance(row, Document)]
-    lines = [line for file in files for line in file.text.splitlines(keepends=True) if line.strip()]
+    lines = stdlib.code_lines()
     for number in range(settings.docs):
         yield Document(_document(lines, settings, number), f"recall/{settings.seed}", number + 1)
 
@@ -78,7 +77,7 @@ def _haystack(rng: random.Random, lines: Sequence[str], num_chars: int) -> list[
     start, taken, size = rng.randrange(len(lines)), [], 0
     while size < num_chars:
         line = lines[(start + len(taken)) % len(lines)]
-        taken.append(line if line.endswith("\n") else line + "\n")
+        taken.append(line)
         size += len(line)
     return taken
 

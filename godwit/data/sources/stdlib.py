@@ -7,6 +7,7 @@ of all bytes), and installed packages. The files differ a little between Python 
 import sys
 import sysconfig
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 from godwit.base.errors import GodwitError, did_you_mean
@@ -33,6 +34,15 @@ def rows(spec: SourceSpec, lists: Mapping[str, Sequence[str]]) -> Iterator[Row]:
     for file in _files(spec):
         row, name = read_file(file), f"stdlib/{file.relative_to(root).as_posix()}"
         yield Document(row.text, name, row.line) if isinstance(row, Document) else row._replace(file=name)
+
+
+@cache
+def code_lines() -> tuple[str, ...]:
+    """All lines that hold something, each with its line end: hay to hide things in (`godwit.data.recall`)."""
+    spec = SourceSpec(text=EXAMPLE, kind=EXAMPLE, path="")
+    texts = (row.text for row in rows(spec, {}) if isinstance(row, Document))
+    lines = (line for text in texts for line in text.splitlines(keepends=True) if line.strip())
+    return tuple(line if line.endswith("\n") else line + "\n" for line in lines)
 
 
 def _root() -> Path:
