@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from godwit.base.errors import GodwitError
 from godwit.models.config import DecoderConfig
-from godwit.models.extend import Extended, extend, lengths_of, new_cache
+from godwit.models.extend import Extended, check_tokens, extend, lengths_of, new_cache
 from godwit.models.teaching import IndexLoss, IndexLosses, Teaching
 from godwit.nn.attention import Attend, AttnInput
 from godwit.nn.cache import Cache, Extension
@@ -154,10 +154,7 @@ class Decoder(nn.Module):
 
     def context(self, tokens_T: Tensor, cu_seqlens: Tensor | None = None) -> AttnContext:
         """Borders of a flat batch, checked against its tokens."""
-        if tokens_T.ndim != 1 or tokens_T.dtype not in (torch.int64, torch.int32):
-            raise GodwitError(
-                f"tokens must be a flat integer tensor (T,), got {tokens_T.dtype} {tuple(tokens_T.shape)}"
-            )
+        check_tokens(tokens_T)
         if cu_seqlens is None:
             return AttnContext.single(tokens_T.shape[0], tokens_T.device)
         context = AttnContext.from_cu_seqlens(cu_seqlens, tokens_T.device)

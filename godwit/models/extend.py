@@ -53,14 +53,19 @@ def new_cache(model: "Decoder", plan: SharePlan | None, *, num_pages: int) -> Ca
     return Cache(layers, num_pages=num_pages, plan=plan)
 
 
+def check_tokens(tokens_T: Tensor) -> None:
+    """Refuse what is not a flat row of token ids."""
+    if tokens_T.ndim != 1 or tokens_T.dtype not in (torch.int64, torch.int32):
+        raise GodwitError(f"tokens must be a flat integer tensor (T,), got {tokens_T.dtype} {tuple(tokens_T.shape)}")
+
+
 def lengths_of(tokens_T: Tensor, sequences: Many[Sequence], query_seqlens: Many[int] | None) -> tuple[int, ...]:
     """How many of the tokens belong to each sequence.
 
     Raises:
         GodwitError: they do not add up, a sequence is named twice, or it is not clear whose the tokens are.
     """
-    if tokens_T.ndim != 1 or tokens_T.dtype not in (torch.int64, torch.int32):
-        raise GodwitError(f"tokens must be a flat integer tensor (T,), got {tokens_T.dtype} {tuple(tokens_T.shape)}")
+    check_tokens(tokens_T)
     if query_seqlens is None:
         if len(sequences) == 1:
             query_seqlens = (tokens_T.shape[0],)

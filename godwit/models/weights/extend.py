@@ -12,12 +12,12 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from godwit.base.errors import GodwitError, RunStoppedError
+from godwit.base.errors import RunStoppedError
 from godwit.base.files import atomic_folder, check_space, read_json, write_json
 from godwit.models.config import DecoderConfig
 from godwit.models.weights.reader import Checkpoint
 from godwit.models.weights.shards import INDEX, SINGLE
-from godwit.models.weights.writer import SMALL_FILES_BYTES, TOKENIZER_FILES, check_replaceable, write_configs
+from godwit.models.weights.writer import SMALL_FILES_BYTES, TOKENIZER_FILES, another_folder, write_configs
 
 COPIED = "model-base.safetensors"  # Transformers would read SINGLE and never look at the index
 ADDED = "model-added.safetensors"
@@ -33,10 +33,7 @@ def extend(checkpoint: Checkpoint, config: DecoderConfig, added: Mapping[str, Te
         GodwitError: `folder` is the checkpoint's own, or holds something else than a checkpoint.
         RunStoppedError: no space, or a write failed; an older checkpoint in `folder` is intact.
     """
-    folder = Path(folder)
-    if folder.resolve() == checkpoint.folder.resolve():
-        raise GodwitError(f"{folder} is the checkpoint itself; give another folder to write to")
-    check_replaceable(folder)
+    folder = another_folder(folder, checkpoint.folder)
     assert not added.keys() & checkpoint.tensors.keys(), sorted(added.keys() & checkpoint.tensors.keys())[:5]
     new_name = {file: COPIED if file.name == SINGLE else file.name for file in _files(checkpoint)}
     assert ADDED not in new_name.values(), new_name

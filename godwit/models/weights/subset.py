@@ -13,12 +13,12 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from godwit.base.errors import GodwitError, RunStoppedError
+from godwit.base.errors import RunStoppedError
 from godwit.base.files import atomic_folder, check_space, write_json
 from godwit.base.progress import Progress
 from godwit.models.weights.reader import Checkpoint, inspect
 from godwit.models.weights.shards import INDEX, PICKLED
-from godwit.models.weights.writer import SMALL_FILES_BYTES, check_replaceable
+from godwit.models.weights.writer import SMALL_FILES_BYTES, another_folder
 
 HEADER_ALIGNMENT = 8  # as the format's own writer pads it
 PIECE_BYTES = 16 * 2**20
@@ -41,10 +41,7 @@ def copy_without(
         GodwitError: `folder` is the checkpoint's own, or holds something else than a checkpoint.
         RunStoppedError: no space, or a write failed; an older checkpoint in `folder` is intact.
     """
-    folder = Path(folder)
-    if folder.resolve() == checkpoint.folder.resolve():
-        raise GodwitError(f"{folder} is the checkpoint itself; give another folder to write to")
-    check_replaceable(folder)
+    folder = another_folder(folder, checkpoint.folder)
     kept = {name: stored for name, stored in checkpoint.tensors.items() if name not in dropped}
     total = sum(stored.num_bytes for stored in kept.values())
     check_space(folder.parent, total + SMALL_FILES_BYTES, what=f"the checkpoint {folder.name}")

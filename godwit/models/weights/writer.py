@@ -154,6 +154,15 @@ def _tokenizer_files(folder: str | Path | None) -> list[Path]:
     return files
 
 
+def another_folder(folder: str | Path, source: Path) -> Path:
+    """`folder` for a changed copy of the checkpoint in `source`, checked: it must be another one, and replaceable."""
+    folder = Path(folder)
+    if folder.resolve() == source.resolve():
+        raise GodwitError(f"{folder} is the checkpoint itself; give another folder to write to")
+    check_replaceable(folder)
+    return folder
+
+
 def check_replaceable(folder: Path) -> None:
     """Refuse to replace anything but an empty folder or a flat one with a config.json: the old content is deleted."""
     if not folder.exists():
