@@ -5,7 +5,7 @@ the GLM-5 report (arXiv 2602.15763, appendix A) changes the learning rates only.
 `(M)` marks what is common practice and stated in neither.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from godwit.base.errors import GodwitError
@@ -111,6 +111,11 @@ class OptimConfig:
         _check_range("wsd_decay_fraction", self.wsd_decay_fraction, 0.0, 1.0)
         _check_range("tail_tokens", self.tail_tokens, 0, None)
         _check_range("tail_lr", self.tail_lr, 0.0, None)
+
+    def stretched(self, share: float) -> "OptimConfig":
+        """The same for a run of `share` times as many tokens."""
+        warmup_tokens, tail_tokens = int(self.warmup_tokens * share), int(self.tail_tokens * share)
+        return replace(self, warmup_tokens=warmup_tokens, tail_tokens=tail_tokens)
 
 
 def _check_range(name: str, value: float, low: float, high: float | None, *, below: bool = False) -> None:

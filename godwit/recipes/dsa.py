@@ -19,8 +19,8 @@ The nano warm-up's rate is from a small sweep, on a 4-layer model of width 64 th
 
 At the other end nothing broke yet. `nano_warmup` takes four times as many steps, so half of the best rate moves its
 weights further than the best run did. For `nano_sparse`, eight steps after the warm-up at 3e-2 gave 3.977 (rate 5e-4)
-and 3.948 (4e-3): the model was far from done and profits from any training, so this says nothing about a finished one,
-and the lower rate stands.
+and 3.948 (4e-3), which says little; 2e-3 is a judgement, for a model that has yet to learn to look so far back. What it
+and a second run at 4e-3 made of the bundled model is on that model's card.
 """
 
 from dataclasses import replace

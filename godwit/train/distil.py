@@ -65,10 +65,6 @@ def _cut(config: TrainConfig, longest: int) -> TrainConfig:
         )
         for stage in config.stages
     )
-    optim = dataclasses.replace(
-        config.optim,
-        warmup_tokens=int(config.optim.warmup_tokens * share),
-        tail_tokens=int(config.optim.tail_tokens * share),
-    )
+    optim = config.optim.stretched(share)
     batch_tokens = max(round(config.batch_tokens * share), 1)
     return dataclasses.replace(config, stages=stages, optim=optim, batch_tokens=batch_tokens, ramp=None)

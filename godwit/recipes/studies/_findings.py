@@ -16,9 +16,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
+from godwit.base import page
 from godwit.base.files import write_atomic, write_json
 from godwit.base.machine import provenance
-from godwit.base.page import STYLE
 
 NOISE = 2.0
 
@@ -128,27 +128,18 @@ def _cells(found: Findings, line: Line) -> list[str]:
 
 
 def _page(found: Findings) -> str:
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in ("", *found.columns))
-    rows = "".join(
-        f"<tr><td>{html.escape(line.name)}</td>"
-        + "".join(f"<td>{html.escape(cell)}</td>" for cell in _cells(found, line))
-        + "</tr>"
-        for line in found.lines
-    )
+    rows = [[line.name, *_cells(found, line)] for line in found.lines]
     claims = "".join(
         f"<tr><td><b>{claim.verdict}</b></td><td>{html.escape(claim.text)}</td>"
         f"<td>{html.escape(shown(claim.figures, sign=True))} {html.escape(claim.unit)}</td></tr>"
         for claim in found.claims
     )
-    plots = "".join(
-        f'<h2>{html.escape(title)}</h2><p class="note">{html.escape(note)}</p>{svg}' for title, note, svg in found.plots
-    )
-    style = STYLE + "th{text-align:left;padding:.1rem 1rem .1rem 0;font-weight:600}"
-    title = html.escape(found.title)
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{title}</title><style>{style}</style><body><h1>{title}</h1><p>{html.escape(found.setting)}</p>"
-        f"<table><tr>{head}</tr>{rows}</table><h2>Claims</h2><table>{claims}</table>"
-        f'<p class="note">Means over seeds with standard errors; "more than noise" is more than {NOISE:g} of them.</p>'
-        f"{plots}</body></html>\n"
-    )
+    note = f'Means over seeds with standard errors; "more than noise" is more than {NOISE:g} of them.'
+    parts = [
+        f"<h1>{html.escape(found.title)}</h1><p>{html.escape(found.setting)}</p>",
+        page.table(("", *found.columns), rows),
+        page.section("Claims", "", f'<table>{claims}</table><p class="note">{note}</p>'),
+        *(page.section(title, about, svg) for title, about, svg in found.plots),
+    ]
+    style = page.STYLE + "th{text-align:left;padding:.1rem 1rem .1rem 0;font-weight:600}"
+    return page.page(found.title, parts, style=style)

@@ -23,13 +23,12 @@ from godwit.data.prepare import prepare
 from godwit.data.recall import Task
 from godwit.evals.retrieval import retrieval
 from godwit.indexcache.calibration import Row, draw_rows
+from godwit.indexcache.engine import head_losses
 from godwit.models.decoder import Decoder
 from godwit.models.weights import load
 from godwit.nn.share_plan import SharePlan
 from godwit.text.tokenizer import Tokenizer
-from godwit.train.cross_entropy import chunked_cross_entropy
 
-CHUNK_TOKENS = 2048
 HOLDOUT = 0.05
 """As in the small recipes: the hash of a text says whether it is held out, so these rows were never trained on."""
 
@@ -88,10 +87,7 @@ def loss(model: Decoder, rows: Sequence[Row]) -> float:
     total = 0.0
     for row in rows:
         hidden_TD = model.features(row.tokens_T, row.context).hidden_TD
-        found = chunked_cross_entropy(
-            [hidden_TD], model.lm_head_weight, [row.labels_T], scales_H=(1.0,), chunk_tokens=CHUNK_TOKENS
-        )
-        total += float(found.sums_H[0])
+        total += float(head_losses(hidden_TD, model.lm_head_weight, row.labels_T).double().sum())
     return total / sum(row.num_counted for row in rows)
 
 

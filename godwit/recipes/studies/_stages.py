@@ -65,9 +65,4 @@ def _shortened(config: TrainConfig, tokens: int) -> TrainConfig:
     """The run with all its lengths scaled so that it takes `tokens`."""
     share = tokens / config.total_tokens
     stages = tuple(dataclasses.replace(each, tokens=max(1, round(each.tokens * share))) for each in config.stages)
-    optim = dataclasses.replace(
-        config.optim,
-        warmup_tokens=int(config.optim.warmup_tokens * share),
-        tail_tokens=int(config.optim.tail_tokens * share),
-    )
-    return dataclasses.replace(config, stages=stages, optim=optim)
+    return dataclasses.replace(config, stages=stages, optim=config.optim.stretched(share))
