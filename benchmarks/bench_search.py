@@ -4,8 +4,8 @@
     python benchmarks/bench_search.py --rows 1 --methods lazy
     python benchmarks/bench_search.py --parts                 # only the parts, in seconds
 
-Random weights: times and counts are those of a trained model of this shape, losses and order say nothing. Run it on an
-otherwise idle machine.
+Random tokens through the bundled model: times and counts are those of any text, losses and order say nothing. Run it on
+an otherwise idle machine.
 """
 
 import argparse
@@ -16,13 +16,12 @@ from typing import Any
 
 import torch
 
+import godwit
 from godwit.base.machine import provenance
 from godwit.indexcache.calibration import Row
 from godwit.indexcache.engine import DecoderEngine
 from godwit.indexcache.searching import search
 from godwit.models.decoder import Decoder
-from godwit.models.families.glm_moe_dsa import Config
-from godwit.models.init import build
 
 METHODS: dict[str, dict[str, Any]] = {
     "greedy": {},
@@ -30,33 +29,6 @@ METHODS: dict[str, dict[str, Any]] = {
     "lazy": {"lazy": True},
     "blocks": {"blocks": 3},
 }
-
-
-def nano() -> Decoder:
-    """The bundled model's shape, about: 12 layers of width 160 with an indexer of 4 heads each."""
-    config = Config(
-        vocab_size=4096,
-        hidden_size=160,
-        intermediate_size=512,
-        moe_intermediate_size=96,
-        num_hidden_layers=12,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        q_lora_rank=96,
-        kv_lora_rank=64,
-        qk_nope_head_dim=32,
-        qk_rope_head_dim=16,
-        v_head_dim=48,
-        n_routed_experts=8,
-        num_experts_per_tok=2,
-        first_k_dense_replace=1,
-        max_position_embeddings=32768,
-        index_topk=256,
-        index_n_heads=4,
-        index_head_dim=32,
-        num_nextn_predict_layers=0,
-    )
-    return build(config).eval()
 
 
 def parts(model: Decoder, tokens_T: torch.Tensor, *, rounds: int = 3) -> dict[str, dict[str, float]]:
@@ -88,9 +60,9 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=["greedy", "lazy"])
     parser.add_argument("--parts", action="store_true", help="only the parts")
     given = parser.parse_args()
-    model = nano()
+    model = godwit.load("nano").eval()
     generator = torch.Generator().manual_seed(0)
-    rows = [torch.randint(0, 4096, (given.seq_len,), generator=generator) for _ in range(given.rows)]
+    rows = [torch.randint(0, model.config.vocab_size, (given.seq_len,), generator=generator) for _ in range(given.rows)]
     report: dict[str, object] = {"threads": torch.get_num_threads(), "parts": parts(model, rows[0])}
     for method in [] if given.parts else given.methods:
         begin = time.perf_counter()
