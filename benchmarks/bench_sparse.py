@@ -45,8 +45,13 @@ CHUNK = 256
 TRANSFORMERS_MAX = 16_384
 # Beyond, one `index_topk` is enough: the first that is given.
 ONE_TOPK_BEYOND = 16_384
-TWO_LEVEL = TwoLevel(block=128, num_blocks=16)
+BLOCK = 128
 Prefill = Callable[[torch.Tensor], torch.Tensor]
+
+
+def two_level_of(topk: int) -> TwoLevel:
+    """Blocks that hold at least twice what is selected; 16 where that is less."""
+    return TwoLevel(block=BLOCK, num_blocks=max(16, -(-2 * topk // BLOCK)))
 
 
 def transformers_prefill(topk: int) -> tuple[Prefill, dict[str, torch.Tensor]]:
@@ -94,7 +99,7 @@ def sides(topk: int) -> dict[str, Prefill]:
     return {
         "transformers": theirs,
         "godwit": godwit_prefill(model, None),
-        "two-level": godwit_prefill(model, TWO_LEVEL),
+        "two-level": godwit_prefill(model, two_level_of(topk)),
     }
 
 
@@ -143,7 +148,7 @@ def real_text(folder: Path, length: int) -> torch.Tensor:
     raise GodwitError(f"the standard library's modules have {len(tokens)} tokens, {length} were asked for")
 
 
-def recall(model: Decoder, tokens_T: torch.Tensor, two_level: TwoLevel = TWO_LEVEL) -> list[float]:
+def recall(model: Decoder, tokens_T: torch.Tensor, two_level: TwoLevel) -> list[float]:
     """Per layer, the share of the exact selection that two levels find, when all other layers see the exact one."""
     length = tokens_T.shape[0]
     first = two_level.block * two_level.num_blocks
@@ -197,7 +202,7 @@ def recall_of_folder(folder: Path, lengths: list[int], num_blocks: int) -> list[
 
     model, results = godwit.load(folder).eval(), []
     for length in lengths:
-        two_level = TwoLevel(block=TWO_LEVEL.block, num_blocks=num_blocks)
+        two_level = TwoLevel(block=BLOCK, num_blocks=num_blocks)
         found = recall(model, real_text(folder, length), two_level)
         print(f"{length} tokens of the standard library, {folder}")
         show_recall(found, two_level)
@@ -228,8 +233,10 @@ def bench(length: int, topk: int, options: argparse.Namespace, rate: float) -> d
             print(line(op, part(spent, gflop[op], rate)) if op in gflop else f"    {op:<16} {spent:7.2f} s")
     result = {"length": length, "topk": topk, "seconds": seconds, "peak_bytes": memory, "parts": shares, "gflop": gflop}
     if options.recall:
-        result["recall"] = recall(godwit_model(topk, transformers_prefill(topk)[1]), document(length))
-        show_recall(result["recall"], TWO_LEVEL)
+        result["recall"] = recall(
+            godwit_model(topk, transformers_prefill(topk)[1]), document(length), two_level_of(topk)
+        )
+        show_recall(result["recall"], two_level_of(topk))
     return result
 
 
@@ -242,7 +249,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--recall", action="store_true", help="also measure what two levels find (a prefill a layer)")
     parser.add_argument("--model", type=Path, help="with --recall: only that, of this trained model on real text")
-    parser.add_argument("--blocks", type=int, default=TWO_LEVEL.num_blocks, help="blocks kept, with --model")
+    parser.add_argument("--blocks", type=int, default=16, help="blocks kept, with --model")
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
