@@ -43,7 +43,6 @@ class GroupedConfig(DecoderConfig):
             num_attention_heads=self.num_attention_heads,
             num_key_value_heads=self.num_key_value_heads,
             head_dim=self.head_dim,
-            rope_width=self.rope_width,
             attention_bias=self.attention_bias,
             output_bias=self.attention_bias and self.output_bias,
             use_qk_norm=self.has_qk_norm,

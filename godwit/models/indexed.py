@@ -66,7 +66,6 @@ class IndexedConfig(DecoderConfig):
             index_n_heads=self.index_n_heads,
             index_head_dim=self.index_head_dim,
             index_topk=self.index_topk,
-            rope_width=self.rope_width,
             rope_interleaved=self.indexer_rope_interleaved,
         )
 

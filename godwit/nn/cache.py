@@ -22,6 +22,7 @@ from torch import Tensor
 from godwit.base.errors import GodwitError
 from godwit.nn.pages import PAGE, Pages, Sequence
 from godwit.nn.share_plan import SharePlan
+from godwit.ops._finite import all_finite
 from godwit.ops.context import AttnContext
 from godwit.ops.index_topk_paged import tile_width
 
@@ -158,7 +159,7 @@ class LayerExtension(NamedTuple):
             GodwitError: NaN in the keys (on a CPU), which would take part in every later selection.
         """
         assert self.layer.tiles_MBW is not None, "the plan of the cache says that this layer shares"
-        if k_TB.device.type == "cpu" and not k_TB.isfinite().all():
+        if k_TB.device.type == "cpu" and not all_finite(k_TB):
             raise GodwitError("index keys hold NaN or Inf: damaged weights, or training diverged")
         row_T = self.extension.row_T
         width = self.layer.tiles_MBW.shape[2]

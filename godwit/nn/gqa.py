@@ -8,16 +8,15 @@ Letters: T tokens, D hidden, H query heads, G key-value heads, A head width, R r
 L tokens of whole sequences, N rows of a cache's pool.
 """
 
-import torch
 from torch import Tensor, nn
 
 from godwit.nn.attention import AttnInput, AttnOutput, Lesson
 from godwit.nn.cache import empty_pool
 from godwit.nn.indexer import Indexer, choose, choose_rows
 from godwit.nn.norm import RMSNorm
-from godwit.nn.rope import rotate_half_split
 from godwit.ops.attention import attention
 from godwit.ops.indexer_kl import Teacher
+from godwit.ops.rotate import rotate
 from godwit.ops.sparse_attention import sparse_attention, sparse_attention_rows
 
 
@@ -37,7 +36,6 @@ class GroupedQueryAttention(nn.Module):
         num_attention_heads: int,
         num_key_value_heads: int,
         head_dim: int,
-        rope_width: int,
         attention_bias: bool,
         use_qk_norm: bool,
         rms_norm_eps: float,
@@ -46,7 +44,6 @@ class GroupedQueryAttention(nn.Module):
     ):
         super().__init__()
         self.head_dim = head_dim
-        self.rope_width = rope_width
         self.scale = head_dim**-0.5
         self.q_proj = nn.Linear(hidden_size, num_attention_heads * head_dim, bias=attention_bias)
         self.k_proj = nn.Linear(hidden_size, num_key_value_heads * head_dim, bias=attention_bias)
@@ -105,5 +102,4 @@ class GroupedQueryAttention(nn.Module):
         return AttnOutput(self.o_proj(out_THA.flatten(1)), rows_TK if batch.sparse else None)
 
     def _rotate(self, x_THA: Tensor, batch: AttnInput) -> Tensor:
-        turned_THR = rotate_half_split(x_THA[..., : self.rope_width], batch.rope)
-        return torch.cat((turned_THR, x_THA[..., self.rope_width :]), dim=-1)
+        return rotate(x_THA, *batch.rope, interleaved=False)

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from godwit.base.errors import GodwitError
 from godwit.nn.attention import AttnInput, IndexStates
 from godwit.nn.pages import PAGE
-from godwit.nn.rope import rotate_half_split, rotate_interleaved
 from godwit.ops.index_topk import index_topk
 from godwit.ops.index_topk_paged import index_topk_paged
 from godwit.ops.index_two_level import index_two_level
+from godwit.ops.rotate import rotate
 
 # Tokens up to which dense attention over a cache reads rows where they lie.
 FEW = 16
@@ -50,13 +50,11 @@ class Indexer(nn.Module):
         index_n_heads: int,
         index_head_dim: int,
         index_topk: int,
-        rope_width: int,
         rope_interleaved: bool,
     ):
         super().__init__()
         self.head_dim = index_head_dim
         self.index_topk = index_topk
-        self.rope_width = rope_width
         self.rope_interleaved = rope_interleaved
         self.scale = index_n_heads**-0.5 * index_head_dim**-0.5
         self.wq_b = nn.Linear(q_lora_rank, index_n_heads * index_head_dim, bias=False)
@@ -118,8 +116,7 @@ class Indexer(nn.Module):
         )
 
     def _rotate(self, x_THA: Tensor, batch: AttnInput) -> Tensor:
-        rotate = rotate_interleaved if self.rope_interleaved else rotate_half_split
-        return torch.cat((rotate(x_THA[..., : self.rope_width], batch.rope), x_THA[..., self.rope_width :]), dim=-1)
+        return rotate(x_THA, *batch.rope, interleaved=self.rope_interleaved)
 
 
 def set_two_level(model: nn.Module, two_level: TwoLevel | None) -> None:

@@ -23,9 +23,9 @@ from godwit.nn.attention import AttnInput, AttnOutput, Lesson
 from godwit.nn.cache import empty_pool
 from godwit.nn.indexer import Indexer, choose, choose_rows
 from godwit.nn.norm import RMSNorm
-from godwit.nn.rope import rotate_interleaved
 from godwit.ops.attention import attention
 from godwit.ops.indexer_kl import Teacher
+from godwit.ops.rotate import rotate
 from godwit.ops.sparse_attention import sparse_attention
 from godwit.ops.sparse_mla import sparse_mla
 
@@ -96,15 +96,13 @@ class MultiHeadLatentAttention(nn.Module):
 
     def _queries(self, c_q_TQ: Tensor, batch: AttnInput) -> Tensor:
         project = self.q_proj if self.q_lora_rank is None else self.q_b_proj
-        q_nope_THN, q_rope_THR = (
-            project(c_q_TQ).unflatten(1, (-1, self.qk_head_dim)).split((self.nope, self.rope), dim=-1)
-        )
-        return torch.cat((q_nope_THN, rotate_interleaved(q_rope_THR, batch.rope)), dim=-1)
+        q_THA = project(c_q_TQ).unflatten(1, (-1, self.qk_head_dim))
+        return rotate(q_THA, *batch.rope, start=self.nope, interleaved=True)
 
     def _latents(self, x_TD: Tensor, batch: AttnInput) -> tuple[Tensor, Tensor]:
         """Normed latents `(T, C)` and the rotated key all heads share `(T, R)`: what a cache would hold."""
         c_kv_TC, k_rope_TR = self.kv_a_proj_with_mqa(x_TD).split((self.kv_lora_rank, self.rope), dim=-1)
-        return self.kv_a_layernorm(c_kv_TC), rotate_interleaved(k_rope_TR.unsqueeze(1), batch.rope).squeeze(1)
+        return self.kv_a_layernorm(c_kv_TC), rotate(k_rope_TR.unsqueeze(1), *batch.rope, interleaved=True).squeeze(1)
 
     def _keys_values(self, c_kv_TC: Tensor, k_rope_TR: Tensor) -> tuple[Tensor, Tensor]:
         kv_THX = self.kv_b_proj(c_kv_TC).unflatten(1, (-1, self.nope + self.v_head_dim))

@@ -1,11 +1,11 @@
-"""Rotary position embedding: plain, YaRN and Llama 3.1 frequencies, interleaved and half-split layouts.
+"""Angles of the rotary position embedding: plain, YaRN and Llama 3.1 frequencies.
 
 Plain: inv_freq[i] = theta^(-2i / R). YaRN (arXiv 2309.00071) blends each frequency between itself and itself / factor
 by a linear ramp over the dimensions that turn between `beta_slow` and `beta_fast` times within the original context.
 Llama 3.1 (arXiv 2407.21783; `llama3` in Transformers) does so by a ramp over the number of turns itself, between
 `low_freq_factor` and `high_freq_factor`.
 
-Letters: T tokens, H heads, R rotated width, P = R / 2 pairs, D head width.
+Letters: T tokens, R rotated width, P = R / 2 pairs.
 """
 
 import math
@@ -53,7 +53,7 @@ ROPE_TYPES: dict[str, type[YarnScaling] | type[Llama3Scaling]] = {"yarn": YarnSc
 
 
 class RopeTables(NamedTuple):
-    """Cosines and sines of the tokens' angles, float32 `(T, P)` each."""
+    """Cosines and sines of the tokens' angles, float32 `(T, P)` each; what `godwit.ops.rotate` takes."""
 
     cos_TP: Tensor
     sin_TP: Tensor
@@ -115,29 +115,6 @@ class Rope:
         if scaling.mscale and scaling.mscale_all_dim:
             return _mscale(scaling.factor, scaling.mscale) / _mscale(scaling.factor, scaling.mscale_all_dim)
         return _mscale(scaling.factor, 1.0)
-
-
-def rotate_interleaved(x_THR: Tensor, tables: RopeTables) -> Tensor:
-    """Rotate pairs (0, 1), (2, 3), ...; the result lists all first halves, then all second halves.
-
-    That reordering is the same for queries and keys, so their products are those of the paper's layout.
-    """
-    return _rotate(x_THR[..., 0::2], x_THR[..., 1::2], tables)
-
-
-def rotate_half_split(x_THR: Tensor, tables: RopeTables) -> Tensor:
-    """Rotate pairs (0, P), (1, P + 1), ... (the NeoX layout)."""
-    first_THP, second_THP = x_THR.chunk(2, dim=-1)
-    return _rotate(first_THP, second_THP, tables)
-
-
-def _rotate(first_THP: Tensor, second_THP: Tensor, tables: RopeTables) -> Tensor:
-    # Tables take the dtype of x, as in Transformers, so that bfloat16 stays bfloat16.
-    cos_T1P = tables.cos_TP.to(first_THP.dtype).unsqueeze(1)
-    sin_T1P = tables.sin_TP.to(first_THP.dtype).unsqueeze(1)
-    rotated_first = first_THP * cos_T1P - second_THP * sin_T1P
-    rotated_second = second_THP * cos_T1P + first_THP * sin_T1P
-    return torch.cat((rotated_first, rotated_second), dim=-1)
 
 
 def _mscale(factor: float, mscale: float) -> float:

@@ -1,6 +1,6 @@
 """The compiled loop behind `_inverse`: a counting sort."""
 
-import numba
+from godwit.ops._numba import numba
 
 
 @numba.njit(cache=True)

@@ -1,6 +1,6 @@
 """The positions of one query's selection, in compiled loops."""
 
-import numba
+from godwit.ops._numba import numba
 
 
 @numba.njit(cache=True)

@@ -4,8 +4,9 @@ e^x = 2^n e^r with n = round(x / ln 2), |r| <= ln 2 / 2: a polynomial of degree 
 2^n by writing n into the exponent bits.
 """
 
-import numba
 import numpy as np
+
+from godwit.ops._numba import numba
 
 FAST = {"contract", "reassoc", "nsz"}
 

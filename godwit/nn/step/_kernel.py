@@ -6,9 +6,9 @@ reading weights once: each four rows of a matrix serve all tokens while they are
 Shapes: x (T, D); see `godwit.nn.step.weights` for the rest.
 """
 
-import numba
 import numpy as np
 
+from godwit.ops._numba import numba
 from godwit.ops.index_topk_paged._kernel import select
 from godwit.ops.sparse_mla._any_width import attend
 
@@ -235,7 +235,7 @@ def normalised(x, weight, eps):  # noqa: ANN001
 
 @numba.njit(cache=True)
 def rotate_interleaved(x, cos, sin, out):  # noqa: ANN001
-    """Pairs (0, 1), (2, 3), ...; first halves first, as `godwit.nn.rope.rotate_interleaved`."""
+    """Pairs (0, 1), (2, 3), ...; first halves first, as `godwit.ops.rotate`."""
     half = cos.shape[0]
     for p in range(half):
         a, b = x[2 * p], x[2 * p + 1]

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from godwit.base.errors import GodwitError
+from godwit.ops._finite import all_finite
 from godwit.ops.backends import Op
 from godwit.ops.context import AttnContext
 
@@ -62,5 +63,5 @@ def check(
         got = tuple(q_QHD.shape), tuple(k_TD.shape), tuple(w_QH.shape)
         raise GodwitError(f"index queries, keys and weights must have shapes {expected}, got {got}")
     # On a GPU this would wait for the device at every layer; the model's own loss tells there.
-    if q_QHD.device.type == "cpu" and not all(x.isfinite().all() for x in (q_QHD, k_TD, w_QH)):
+    if q_QHD.device.type == "cpu" and not all_finite(q_QHD, k_TD, w_QH):
         raise GodwitError("index queries, keys or weights hold NaN or Inf: damaged weights, or training diverged")

@@ -5,8 +5,9 @@ built bit by bit, each time counting how many reach the candidate: 32 short pass
 selection spent most of its time on clearing and scanning its histograms.
 """
 
-import numba
 import numpy as np
+
+from godwit.ops._numba import numba
 
 
 @numba.njit(cache=True)

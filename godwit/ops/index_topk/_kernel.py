@@ -12,9 +12,9 @@ would be left, and the row is done again without a guess. So the guess saves tim
 Every score is the same operations whatever block of queries or keys it is computed in: panels are always whole.
 """
 
-import numba
 import numpy as np
 
+from godwit.ops._numba import numba
 from godwit.ops.index_topk._best import cut, kth_largest, sortable
 from godwit.ops.index_topk._scores import PANEL, lowest, score_panel
 

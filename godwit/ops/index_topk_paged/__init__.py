@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from godwit.base.errors import GodwitError
+from godwit.ops._finite import all_finite
 from godwit.ops.backends import Op
 from godwit.ops.context import AttnContext
 
@@ -49,7 +50,7 @@ def index_topk_paged(
             f"pages of {page}"
         )
     # Keys were looked at when they were stored; to read them all for every token would cost as much as scoring them.
-    if q_QHD.device.type == "cpu" and not (q_QHD.isfinite().all() and w_QH.isfinite().all()):
+    if q_QHD.device.type == "cpu" and not all_finite(q_QHD, w_QH):
         raise GodwitError("index queries or weights hold NaN or Inf: damaged weights, or training diverged")
     return _OP(q_QHD, tiles_MBW, w_QH, context, tables, page=page, topk=topk, query_seqlens=query_seqlens)
 

@@ -4,9 +4,9 @@ The tiles of one query are divided into runs, so that one decoded token uses all
 best; what is best of all is among them, and cutting the runs' lists, laid in order, keeps lower positions first.
 """
 
-import numba
 import numpy as np
 
+from godwit.ops._numba import numba
 from godwit.ops.index_topk._best import cut
 from godwit.ops.index_topk._kernel import PANEL, keep, score_panel, seen
 

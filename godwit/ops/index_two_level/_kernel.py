@@ -1,8 +1,8 @@
 """The compiled loops behind `compiled`: block scores, the best blocks, exact scores inside them, the best of those."""
 
-import numba
 import numpy as np
 
+from godwit.ops._numba import numba
 from godwit.ops.index_topk._best import cut
 from godwit.ops.index_topk._kernel import ROWS, finish, keep, seen
 from godwit.ops.index_topk._scores import PANEL, score_panel

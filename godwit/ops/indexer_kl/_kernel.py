@@ -7,9 +7,9 @@ A key's gradient is cut by columns, as in `ops.sparse_mla._backward_kernel`: a t
 goes over the queries in order, so the bits do not depend on the number of threads.
 """
 
-import numba
 import numpy as np
 
+from godwit.ops._numba import numba
 from godwit.ops._places import places
 from godwit.ops._softmax import softmax
 from godwit.ops.sparse_attention._kernel import add_rows, dots

@@ -4,9 +4,9 @@ With p = exp(scale q.k - lse) and delta = dout . out:  dv += p dout;  ds = p (do
 dk += ds q.
 """
 
-import numba
 import numpy as np
 
+from godwit.ops._numba import numba
 from godwit.ops._places import places
 from godwit.ops._softmax import exponentials, softmax
 

@@ -5,9 +5,9 @@ heads at a time against two rows (scores) or four rows (sums): a row's numbers, 
 head's serve several rows. A query's selection fits the L2 cache.
 """
 
-import numba
 import numpy as np
 
+from godwit.ops._numba import numba
 from godwit.ops._places import places
 from godwit.ops._softmax import softmax
 

@@ -8,9 +8,9 @@ all rows and goes over the queries in order. One row's share is then one line of
 it is there, and the bits do not depend on the number of threads.
 """
 
-import numba
 import numpy as np
 
+from godwit.ops._numba import numba
 from godwit.ops._places import places
 from godwit.ops._softmax import exponentials
 from godwit.ops.sparse_mla._any_width import scores, sums

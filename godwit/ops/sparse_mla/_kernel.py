@@ -5,9 +5,9 @@ once for the sums. Later parts correct what is there by e^(old maximum - new max
 (arXiv 2205.14135) does. The products are in `_products`.
 """
 
-import numba
 import numpy as np
 
+from godwit.ops._numba import numba
 from godwit.ops._softmax import FAST, exponentials
 from godwit.ops.sparse_mla._products import AHEAD, HEADS, ROWS, add_rows, dots
 
