@@ -10,6 +10,9 @@ MODEL ?= nano
 # Code, and facts in it that are asked for later: half of each.
 DATA ?= stdlib@1 'recall@1?docs=40&chars=12000'
 
+# A file's tests stay together: they share what they train and compile.
+PYTEST_ARGS ?= -n auto --maxprocesses 8 --dist loadfile
+
 .PHONY: help run train test test-all check format clean
 
 help:  ## Print this list
