@@ -115,7 +115,7 @@ class Decoder(nn.Module):
             num_pages: pages of each layer; `godwit.nn.pages.pages_for` counts those of a sequence.
             plan: which layers choose positions (they keep index keys) and which reuse them; None for the config's.
         """
-        return new_cache(self, self._plan(plan, None), num_pages=num_pages)
+        return new_cache(self, self.plan_for(plan, None), num_pages=num_pages)
 
     def extend(
         self,
@@ -189,7 +189,7 @@ class Decoder(nn.Module):
             measure: with them, the attention mass on what indexers would select (dense passes).
         """
         batch = self._attn_input(context, dense=dense, attend=attend, teach=teach)
-        share = self._plan(plan, indices)
+        share = self.plan_for(plan, indices)
         given = dict(indices or {})
         teaching = self._teaching(batch, form=index_loss, measure=measure) if teach else None
         x_TD = self.model.embed_tokens(tokens_T)
@@ -276,7 +276,7 @@ class Decoder(nn.Module):
             )
         return AttnInput(context, rope, sparse, attend=attend, teach=teach)
 
-    def _plan(self, plan: SharePlan | str | None, indices: Mapping[int, Tensor] | None) -> SharePlan | None:
+    def plan_for(self, plan: SharePlan | str | None, indices: Mapping[int, Tensor] | None) -> SharePlan | None:
         """The plan to follow; a layer without indexer weights cannot be F unless its positions are given."""
         own = self.config.plan
         if own is None:
