@@ -100,8 +100,8 @@ def look(
     topk = own_topk if topk is None else topk
     if not 1 <= topk < len(tokens_T):
         raise GodwitError(
-            f"the text has {len(tokens_T)} tokens and {topk} are selected, so there is nothing to choose; give a longer "
-            f"text or a top-k from 1 to {max(len(tokens_T) - 1, 1)}"
+            f"the text has {len(tokens_T)} tokens and {topk} are selected, so there is nothing to choose; give a "
+            f"longer text or a top-k from 1 to {max(len(tokens_T) - 1, 1)}"
         )
     share = model.plan_for(plan, None)
     assert share is not None, "the model has a plan of its own"

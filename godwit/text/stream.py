@@ -14,6 +14,7 @@ is cut off by the turn's end stays as far as it came, as OpenAI's API has it.
 
 import codecs
 import json
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -93,22 +94,29 @@ class TurnStream:
         if enable_thinking:
             self._read = self._start if self._glm45 else self._thought
         self._parts: list[Part] = []
+        self._waiting: deque[Atom] = deque()
+        self._told: int | None = None
         self._held = ""  # blanks that may be layout
         self._at_start = self._glm45  # of the content: glm45 puts a line break there
         self._name = self._key = ""
         self._value = _Value("", None)
         self._num_arguments = 0
 
-    def feed(self, token_ids: Iterable[int]) -> list[Part]:
-        """The parts that more ids bring."""
-        for atom in self._atoms.feed(token_ids):
-            self._take(atom)
+    def feed(self, token_ids: Iterable[int], *, num_told: int | None = None) -> list[Part]:
+        """The parts that more ids bring.
+
+        `num_told` is for outputs that a stop string may end: how many more characters (special tokens spelled out) are
+        known to belong to the turn. What is beyond waits, and is dropped if it is never told.
+        """
+        self._waiting += self._atoms.feed(token_ids)
+        self._told = None if num_told is None else (self._told or 0) + num_told
+        self._take_told()
         return self._flush()
 
     def end(self) -> list[Part]:
         """The rest, when no more ids come."""
-        for atom in self._atoms.end():
-            self._take(atom)
+        self._waiting += self._atoms.end()
+        self._take_told()
         if self._read == self._call_name:
             self._not_a_call()
         if self._read == self._start or (self._read == self._body and not self.num_calls):
@@ -116,10 +124,23 @@ class TurnStream:
             self._held = ""
         return self._flush()
 
-    def _take(self, atom: Atom) -> None:
+    def _take_told(self) -> None:
+        """Read what waits, as far as it is told."""
+        while self._waiting:
+            (text, special), rest = self._waiting[0], ""
+            if self._told is not None:
+                if self._told < (len(text) if special else 1):
+                    return
+                text, rest = text[: self._told], text[self._told :]
+                self._told -= len(text)
+            self._waiting.popleft()
+            if rest:
+                self._waiting.appendleft((rest, special))
+            self._take(text, special)
+
+    def _take(self, text: str, special: bool) -> None:
         if self.stop is not None:
             return
-        text, special = atom
         if special and (text in S.ROLES or text == S.ENDOFTEXT):
             self.stop = text
             return

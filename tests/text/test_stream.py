@@ -143,3 +143,24 @@ def test_bytes_that_are_no_text_stream_as_they_decode(tokenizer, data, seed):
     stream = AtomStream(tokenizer)
     atoms = stream.feed(ids[:cut]) + stream.feed(ids[cut:]) + stream.end()
     assert "".join(text for text, _ in atoms) == tokenizer.decode(ids)
+
+
+@pytest.mark.parametrize("told, content", [(0, ""), (3, "abc"), (7, "abc def"), (100, "abc def ghi")])
+def test_only_what_is_told_of_a_text_that_a_stop_string_may_end(tokenizer, told, content):
+    stream = TurnStream(tokenizer, enable_thinking=False)
+    ids = tokenizer.encode("abc def ghi")
+    parts = [part for token in ids for part in stream.feed([token], num_told=0)]
+    assert parts == []
+    parts = stream.feed([], num_told=told) + stream.end()
+    assert "".join(part.text for part in parts) == content
+
+
+def test_a_mark_is_told_whole_or_not_at_all(tokenizer):
+    stream = TurnStream(tokenizer)
+    ids = [*tokenizer.encode("hm"), tokenizer.id(S.END_THINK), *tokenizer.encode("yes")]
+    told = [stream.feed(ids, num_told=2 + 3), stream.feed([], num_told=5), stream.feed([], num_told=2)]
+    assert [[(part.kind, part.text) for part in parts] for parts in told] == [
+        [("reasoning", "hm")],
+        [],
+        [("content", "ye")],
+    ]
