@@ -113,6 +113,11 @@ class TurnStream:
         self._take_told()
         return self._flush()
 
+    @property
+    def is_thinking(self) -> bool:
+        """Whether the thought is still open, as far as the turn was read."""
+        return self.stop is None and self._read == self._thought
+
     def end(self) -> list[Part]:
         """The rest, when no more ids come."""
         self._waiting += self._atoms.end()
