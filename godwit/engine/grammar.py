@@ -83,6 +83,11 @@ class Matcher:
         """Write the allowed tokens into a row of a bit mask (int32, from `GrammarCompiler.new_mask`)."""
         self._matcher.fill_next_token_bitmask(mask_BW, row)
 
+    @property
+    def done(self) -> bool:
+        """Whether the output is whole and was ended by an end token."""
+        return self._matcher.is_terminated()
+
     def accept(self, token_id: int) -> None:
         """The output goes on with this token, which the mask allowed."""
         accepted = self._matcher.accept_token(token_id)

@@ -34,7 +34,7 @@ class SamplingParams:
         stop_token_ids: ids that end it.
         ignore_eos: go on behind the model's end tokens.
         seed: same seed, same draws, whatever else runs; None: a fresh one.
-        logprobs: log-probabilities of this many likeliest tokens at each position and of the sampled one (0: only that).
+        logprobs: log-probabilities of this many likeliest tokens and of the sampled one at each place (0: only that).
             They are the model's own, before temperature, penalties and cuts.
         prompt_logprobs: the same for the prompt's tokens.
         logit_bias: added to logits, by id.
