@@ -310,9 +310,7 @@ class TextAnswer(Answer):
     def _with_first(self, prompt: int, entries: Sequence[TokenLogprob | None]) -> list[TokenLogprob]:
         """Nothing comes before the first token, so it has no log-probability: NaN until it is written, as null."""
         ids = self.prompts[prompt]
-        return [
-            TokenLogprob(token, float("nan")) if entry is None else entry for token, entry in zip(ids, entries)
-        ]
+        return [TokenLogprob(token, float("nan")) if entry is None else entry for token, entry in zip(ids, entries)]
 
     def _prompt_text(self, prompt: int) -> str:
         return self.tokenizer.decode(list(self.prompts[prompt]), skip_special=self.params.skip_special_tokens)

@@ -1,5 +1,7 @@
-"""Bodies to jobs: prompts as token ids, sampling parameters, and the form of the answer. Everything is checked here that
-can be checked without the engine."""
+"""Bodies to jobs: prompts as token ids, sampling parameters, and the form of the answer.
+
+Everything is checked here that can be checked without the engine.
+"""
 
 import secrets
 import time
@@ -47,7 +49,7 @@ def chat_job(body: ChatBody, chat: ChatFormat, config: ServeConfig, *, max_model
     Raises:
         GodwitError: what the client is to mend.
     """
-    _check_model(body.model, config.name)
+    check_model(body.model, config.name)
     options = chat_options(body)
     messages = conversation(body.messages)
     tools = tools_of(body.tools)
@@ -55,9 +57,7 @@ def chat_job(body: ChatBody, chat: ChatFormat, config: ServeConfig, *, max_model
     forced_tools(body, tools)
     prompt = tuple(chat.encode(messages, offered, options))
     _check_length(prompt, max_model_len)
-    grammar = chat_grammar(
-        body, offered, tokenizer=chat.tokenizer, thinking=options.enable_thinking, style=chat.style
-    )
+    grammar = chat_grammar(body, offered, tokenizer=chat.tokenizer, thinking=options.enable_thinking, style=chat.style)
     if body.top_logprobs is not None and not body.logprobs:
         raise ApiError("top_logprobs needs logprobs; give logprobs: true", param="top_logprobs")
     if body.max_tokens is not None and body.max_completion_tokens not in (None, body.max_tokens):
@@ -96,7 +96,7 @@ def completion_job(
     Raises:
         GodwitError: what the client is to mend.
     """
-    _check_model(body.model, config.name)
+    check_model(body.model, config.name)
     prompts = tuple(tuple(ids) for ids in _prompts(body, tokenizer))
     for prompt in prompts:
         _check_length(prompt, max_model_len)
@@ -131,7 +131,11 @@ def completion_job(
 
 
 def _job(
-    body: SamplingBody, prompts: tuple[tuple[int, ...], ...], params: SamplingParams, answer: Answer, config: ServeConfig
+    body: SamplingBody,
+    prompts: tuple[tuple[int, ...], ...],
+    params: SamplingParams,
+    answer: Answer,
+    config: ServeConfig,
 ) -> Job:
     if body.stream_options is not None and not body.stream:
         raise ApiError("stream_options needs stream: true", param="stream_options")
@@ -141,8 +145,8 @@ def _job(
         raise ApiError(f"priority is {priority}; give -1000 to 1000, lower goes first", param="priority")
     if len(prompts) * params.n > config.max_n:
         raise ApiError(
-            f"{len(prompts)} prompts with n {params.n} are {len(prompts) * params.n} choices; this server makes at most "
-            f"{config.max_n} a request",
+            f"{len(prompts)} prompts with n {params.n} are {len(prompts) * params.n} choices; this server makes at "
+            f"most {config.max_n} a request",
             param="n" if params.n > 1 else "prompt",
         )
     return Job(prompts, params, priority, answer, bool(body.stream), usage)
@@ -180,21 +184,23 @@ def _prompts(body: CompletionBody, tokenizer: Tokenizer) -> list[list[int]]:
         many = given  # pyrefly: ignore[bad-assignment]
     if not many:
         raise ApiError("prompt is an empty list; give a text or token ids", param="prompt")
-    ids = [_encode(one, tokenizer) if isinstance(one, str) else one for one in many]
+    ids = [encode_prompt(one, tokenizer) if isinstance(one, str) else one for one in many]
     if body.suffix is None:
         return ids
     # Fill in the middle, as `godwit.data.fim` writes it.
-    suffix = _encode(body.suffix, tokenizer)
+    suffix = encode_prompt(body.suffix, tokenizer)
     before, between, behind = (tokenizer.id(token) for token in (S.CODE_PREFIX, S.CODE_SUFFIX, S.CODE_MIDDLE))
     return [[before, *one, between, *suffix, behind] for one in ids]
 
 
-def _encode(text: str, tokenizer: Tokenizer) -> list[int]:
+def encode_prompt(text: str, tokenizer: Tokenizer) -> list[int]:
+    """Token ids of a plain prompt."""
     # A prompt without any text starts where a document starts: behind the end of the one before.
     return tokenizer.encode(text) or [tokenizer.endoftext_id]
 
 
-def _check_model(asked: str | None, name: str) -> None:
+def check_model(asked: str | None, name: str) -> None:
+    """Refuse a model that is not the one there is; naming none means it."""
     if asked is not None and asked != name:
         raise ApiError(
             f"the model {asked!r} does not exist here; this server has {name!r}",
