@@ -5,6 +5,7 @@ as a bit mask over the vocabulary. `xgrammar` takes seconds to import and is imp
 """
 
 import json
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -136,8 +137,9 @@ class GrammarCompiler:
                 return self._compiler.compile_structural_tag(grammar.source)
             return self._compiler.compile_json_schema(grammar.source)
         except RuntimeError as error:
-            reason = " ".join(str(error).split())[-300:]
-            raise GodwitError(f"the {grammar.kind} grammar cannot be compiled: {reason}; simplify it") from error
+            # The library begins with a time and a place in its own sources.
+            reason = re.sub(r"^\[[\d:]+\] \S+: ", "", " ".join(str(error).split()))[-300:]
+            raise GodwitError(f"the output's form cannot be compiled: {reason}; change or simplify it") from error
 
     def _bytes_of(self, token_id: int) -> bytes:
         """A token as the library is to see it."""

@@ -48,7 +48,7 @@ def add_routes(app: FastAPI, server: ServerState) -> None:
     @app.post("/inspect/token", tags=["inspector"])
     async def inspect_token(body: InspectBody, request: Request) -> dict[str, Any]:
         """What layers attend to at `position`."""
-        return await _alone(server, request, lambda: _token(kept, body))
+        return await _alone(server, request, lambda: _token(server, kept, body))
 
     @app.get("/inspect/sample", tags=["inspector"])
     def sample() -> dict[str, Any]:
@@ -132,7 +132,7 @@ def _summary(server: ServerState, kept: _Kept, body: InspectBody) -> dict[str, A
     }
 
 
-def _token(kept: _Kept, body: InspectBody) -> dict[str, Any]:
+def _token(server: ServerState, kept: _Kept, body: InspectBody) -> dict[str, Any]:
     key = kept.key(body)
     last = len(key.tokens) - 1
     position = last if body.position is None else body.position
@@ -158,7 +158,31 @@ def _token(kept: _Kept, body: InspectBody) -> dict[str, Any]:
                 ],
             }
         )
-    return {"position": position, "topk": key.topk, "plan": key.plan, "layers": layers}
+    return {
+        "position": position,
+        "topk": key.topk,
+        "plan": key.plan,
+        "layers": layers,
+        "next": None if position == last else _guesses(server, kept, key, position),
+    }
+
+
+def _guesses(server: ServerState, kept: _Kept, key: _Key, position: int) -> dict[str, Any]:
+    """The token that follows, and what the model takes for it under this plan and under its own."""
+    own = server.engine.engine.model.config.plan
+    assert own is not None, "checked by key"
+    seen, base = kept.run(key), kept.run(key._replace(plan=own.pattern))
+
+    def text(token_id: int) -> str:
+        return server.tokenizer.decode([token_id])
+
+    return {
+        "text": text(key.tokens[position + 1]),
+        "guess": text(int(seen.best_T[position])),
+        "own_guess": text(int(base.best_T[position])),
+        "loss": round(float(seen.losses_T[position]), 4),
+        "own_loss": round(float(base.losses_T[position]), 4),
+    }
 
 
 def _mean(values: torch.Tensor) -> float:

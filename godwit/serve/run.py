@@ -6,11 +6,13 @@ signal ends it at once. The address is printed on stdout when the server answers
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -21,11 +23,14 @@ from godwit.base.errors import GodwitError
 from godwit.engine.async_engine import AsyncEngine
 from godwit.engine.config import EngineConfig
 from godwit.engine.engine import Engine
+from godwit.engine.params import SamplingParams
+from godwit.models.decoder import Decoder
 from godwit.models.weights import load
+from godwit.nn.pages import pages_for
 from godwit.serve.app import create_app
 from godwit.serve.config import ServeConfig
 from godwit.serve.prompts import ChatFormat
-from godwit.serve.record import set_up_logging
+from godwit.serve.record import LOGGER, set_up_logging
 from godwit.serve.state import ServerState
 from godwit.text.tokenizer import Tokenizer
 
@@ -39,8 +44,24 @@ def make_state(folder: Path, *, config: ServeConfig, engine: EngineConfig) -> Se
     """Load a model and start its engine."""
     tokenizer = Tokenizer.load(folder)
     chat = ChatFormat(folder, tokenizer, style=config.chat_style)
-    running = AsyncEngine(Engine(load(folder), tokenizer=tokenizer, config=engine))
+    model = load(folder)
+    _warm_up(model, tokenizer, engine)
+    running = AsyncEngine(Engine(model, tokenizer=tokenizer, config=engine))
     return ServerState(config=config, engine=running, tokenizer=tokenizer, chat=chat)
+
+
+def _warm_up(model: Decoder, tokenizer: Tokenizer, config: EngineConfig) -> None:
+    """Let kernels be compiled before the first request waits for them: prompts that select and that do not."""
+    start = time.monotonic()
+    topk = model.config.index_topk_or_none or 1
+    lengths = [length for length in (4, topk + 4) if length + 4 <= model.config.max_position_embeddings]
+    small = dataclasses.replace(config, max_model_len=None, num_pages=sum(pages_for(length + 4) for length in lengths))
+    engine = Engine(model, tokenizer=tokenizer, config=small)
+    for length in lengths:
+        engine.add([tokenizer.endoftext_id] * length, SamplingParams(max_tokens=3, ignore_eos=True))
+    while engine.has_work:
+        engine.step()
+    LOGGER.info("warmed up", extra={"values": {"seconds": time.monotonic() - start}})
 
 
 def serve(folder: Path, *, config: ServeConfig, engine: EngineConfig, until_stdin_closes: bool = False) -> None:

@@ -17,7 +17,7 @@ MODULE = "json"
 
 def sample_text(tokenizer: Tokenizer, *, num_tokens: int) -> str:
     """About `num_tokens` tokens of code with facts in its first half, then a question and its answer."""
-    made = episode("multi_key", num_facts=NUM_FACTS, num_questions=1, seed="inspector")
+    made = episode("multi_key", num_facts=NUM_FACTS, num_questions=1, seed="inspector 4")
     question = made.questions[0]
     lines, total = [], 0
     for line in _code():

@@ -125,11 +125,19 @@ async function answer() {
   turn.end();
   const message = turn.message();
   if (message) messages.push(message);
-  else messages.pop(); // nothing came: the question can be sent again
-  if (!message && !entry.value && turn.failedText) entry.value = turn.failedText;
+  else takeBack();
   waiting = turn.stopped ? [] : [...turn.calls];
   expect();
   entry.focus({ preventScroll: true });
+}
+
+// Nothing came: what was said goes back into the entry, to be mended or sent again.
+function takeBack() {
+  const last = messages.pop();
+  if (last?.role !== "user") return;
+  [...log.querySelectorAll(".turn.user")].pop()?.remove();
+  entry.value = last.content;
+  fit();
 }
 
 class Turn {

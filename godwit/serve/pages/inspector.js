@@ -77,7 +77,7 @@ function draw() {
   byId("strip").replaceChildren(...[...run.plan].map((letter, layer) => {
     const source = run.sources[layer];
     const bar = element("i");
-    bar.style.width = percent(run.mass[layer]);
+    bar.style.width = `${100 * run.mass[layer]}%`;
     bar.style.background = colour(source);
     const box = element("button", { type: "button", className: "layer", title: title(layer) },
       element("b", { textContent: letter }), element("span", { className: "number", textContent: layer }),
@@ -125,11 +125,33 @@ function drawToken() {
   const { token, run } = state;
   const piece = run.tokens[token.position];
   byId("query").textContent = `${JSON.stringify(piece)} (token ${token.position})`;
+  byId("guess").textContent = guess();
+  const wanted = answers();
+  byId("wanted").textContent = wanted.length
+    ? `Red marks: where the token that follows, ${JSON.stringify(run.tokens[token.position + 1])}, stood before. ${token.layers.filter((layer) => layer.selected.some((at) => wanted.includes(at))).length} of ${token.layers.length} layers attend to one of them.`
+    : "";
   byId("lanes").replaceChildren(...token.layers.flatMap((layer) => lane(layer, token.position)));
   paintTokens();
   const clicked = byId("tokens").children[token.position], box = byId("tokens");
   const top = clicked.offsetTop - box.clientHeight / 2;
   if (clicked.offsetTop < box.scrollTop || clicked.offsetTop > box.scrollTop + box.clientHeight - 24) box.scrollTop = top;
+}
+
+// What the model takes for the next token, and what it is.
+function guess() {
+  const { next } = state.token;
+  if (!next) return "";
+  const [text, mine, own] = [next.text, next.guess, next.own_guess].map((piece) => JSON.stringify(piece));
+  const right = (found) => (found === text ? "right" : "wrong");
+  const other = state.run.plan === state.run.own_plan ? "" : ` Under the model's own plan it is ${own}, ${right(own)}.`;
+  return `Next comes ${text}; the model's guess is ${mine}, ${right(mine)}.${other}`;
+}
+
+// Earlier places of the token that follows the clicked one: what a model that looks things up has to find.
+function answers() {
+  const { token, run } = state;
+  const next = run.token_ids[token.position + 1];
+  return run.token_ids.flatMap((id, at) => (at < token.position && id === next ? [at] : []));
 }
 
 function lane(layer, position) {
@@ -146,9 +168,20 @@ function lane(layer, position) {
   const width = canvas.width / (position + 1);
   pen.fillStyle = colour(layer.source, own ? 0.9 : 0.4);
   for (const at of layer.selected) pen.fillRect(at * width, 0, Math.max(width, 1.2), canvas.height);
+  pen.fillStyle = "#e5484d";
+  for (const at of answers()) pen.fillRect(at * width - 1, layer.selected.includes(at) ? 0 : 13, 3, 20);
+  canvas.addEventListener("click", (event) => reveal(Math.floor(event.offsetX / canvas.clientWidth * (position + 1))));
   const shared = !own && layer.own_shared !== null ? `, would pick ${percent(layer.own_shared)} of it` : "";
   const said = element("span", { className: "said" }, `${percent(layer.mass)}`, element("span", { className: "long", textContent: ` kept${shared}` }));
   return [name, canvas, said];
+}
+
+// Scroll the text to a token, and let it flash.
+function reveal(at) {
+  const box = byId("tokens"), span = box.children[at];
+  box.scrollTop = span.offsetTop - box.clientHeight / 2;
+  box.scrollIntoView({ block: "nearest" });
+  span.animate([{ outline: "3px solid #e5484d" }, { outline: "3px solid transparent" }], 1500);
 }
 
 function paintTokens() {
@@ -163,11 +196,13 @@ function paintTokens() {
     const most = Math.max(...weight);
     for (let at = 0; at < weight.length; at++) weight[at] = Math.sqrt(weight[at] / most);
   }
+  const wanted = new Set(answers());
   const worse = how === "loss" ? run.losses.map((loss, at) => loss - run.own_losses[at]) : null;
   const strong = new Set(layers.flatMap((layer) => layer.strongest.slice(0, 2).map((one) => one.position)));
   for (let at = 0; at < spans.length; at++) {
     const span = spans[at];
-    span.className = at === token.position ? "query" : how !== "loss" && at > token.position ? "later" : how !== "loss" && strong.has(at) ? "strong" : "";
+    const marks = at > token.position ? ["later"] : [strong.has(at) && "strong", wanted.has(at) && "wanted"];
+    span.className = at === token.position ? "query" : how === "loss" ? "" : marks.filter(Boolean).join(" ");
     if (worse) {
       // The loss of a token is that of the place before it.
       const change = at ? worse[at - 1] : 0;
@@ -185,28 +220,44 @@ function paintTokens() {
 
 function drawOverlap() {
   const { layers, matrix } = state.run.overlap;
-  const canvas = byId("overlap"), cell = 24;
-  canvas.width = canvas.height = layers.length * cell;
+  const canvas = byId("overlap"), cell = 24, edge = 22;
+  canvas.width = canvas.height = layers.length * cell + edge;
   const pen = canvas.getContext("2d");
+  pen.font = "11px system-ui, sans-serif";
+  pen.textAlign = "center";
+  pen.textBaseline = "middle";
+  pen.fillStyle = getComputedStyle(document.body).color;
+  const every = Math.ceil(layers.length / 16);
+  layers.forEach((layer, place) => {
+    if (place % every) return;
+    pen.fillText(layer, edge + (place + 0.5) * cell, edge / 2);
+    pen.fillText(layer, edge / 2, edge + (place + 0.5) * cell);
+  });
   matrix.forEach((row, a) => row.forEach((share, b) => {
     pen.fillStyle = heat(share);
-    pen.fillRect(b * cell, a * cell, cell, cell);
+    pen.fillRect(edge + b * cell, edge + a * cell, cell - 1, cell - 1);
   }));
-  byId("scale").style.background = `linear-gradient(90deg, ${[0, 0.25, 0.5, 0.75, 1].map(heat).join(", ")})`;
+  const { chance } = state.run, steps = [0, 0.25, 0.5, 0.75, 1];
+  byId("scale").style.background = `linear-gradient(90deg, ${steps.map((step) => heat(chance + step * (1 - chance))).join(", ")})`;
+  byId("scale-said").textContent = `${percent(chance)} (as two random picks) to 100 %`;
   const near = matrix.slice(1).map((row, a) => row[a]);
   const mean = near.length ? near.reduce((sum, share) => sum + share, 0) / near.length : 0;
-  const said = `0 to 100 %. Neighbours share ${percent(mean)}; two random picks would share ${percent(state.run.chance)}.`;
+  const said = `Neighbours share ${percent(mean)}. Point at a square for its value.`;
   byId("overlap-said").textContent = said;
   canvas.onpointermove = (event) => {
-    const place = (at, size) => Math.min(layers.length - 1, Math.max(0, Math.floor(at / size * layers.length)));
-    const b = place(event.offsetX, canvas.clientWidth), a = place(event.offsetY, canvas.clientHeight);
-    byId("overlap-said").textContent = `Layers ${layers[a]} and ${layers[b]} share ${percent(matrix[a][b])}.`;
+    const place = (at, size) => Math.floor((at / size * canvas.width - edge) / cell);
+    const b = place(event.offsetX, canvas.clientWidth), a = place(event.offsetY, canvas.clientWidth);
+    const there = matrix[a]?.[b];
+    byId("overlap-said").textContent = there === undefined ? said : `Layers ${layers[a]} and ${layers[b]} share ${percent(there)}.`;
   };
   canvas.onpointerleave = () => { byId("overlap-said").textContent = said; };
 }
 
+// From what chance gives to everything.
 function heat(share) {
-  return `hsl(${260 - 205 * share} ${45 + 40 * share}% ${18 + 47 * share}%)`;
+  const { chance } = state.run;
+  const high = Math.max(0, (share - chance) / Math.max(1e-9, 1 - chance));
+  return `hsl(${225 - 180 * high} ${42 + 45 * high}% ${dark.matches ? 20 + 45 * high : 90 - 38 * high}%)`;
 }
 
 byId("tokens").addEventListener("click", (event) => {
