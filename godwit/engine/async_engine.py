@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import queue
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -71,7 +71,7 @@ class AsyncEngine:
 
     async def stream(
         self, prompt_ids: Sequence[int], params: SamplingParams, *, request_id: str | None = None, priority: int = 0
-    ) -> AsyncIterator[Delta]:
+    ) -> AsyncGenerator[Delta, None]:
         """Deltas of all choices as they come, until each has a `finish_reason`.
 
         Raises:

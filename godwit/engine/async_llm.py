@@ -6,7 +6,7 @@ async for delta in llm.stream("def main(", godwit.SamplingParams(max_tokens=64))
 await llm.close()
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,9 @@ class AsyncLLM:
         self.tokenizer = self._llm.tokenizer
         self.engine = AsyncEngine(self._llm.engine)
 
-    async def stream(self, prompt: Prompt, sampling_params: SamplingParams | None = None) -> AsyncIterator[Delta]:
+    async def stream(
+        self, prompt: Prompt, sampling_params: SamplingParams | None = None
+    ) -> AsyncGenerator[Delta, None]:
         """Continue one prompt; what comes, as it comes. Closing or cancelling aborts it."""
         stream = self.engine.stream(self._llm.ids(prompt), sampling_params or SamplingParams())
         async with aclosing(stream) as deltas:

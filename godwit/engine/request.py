@@ -74,3 +74,8 @@ class Choice:
     def num_output(self) -> int:
         """Tokens sampled so far."""
         return len(self.token_ids) - len(self.request.prompt_ids)
+
+    @property
+    def drafted(self) -> bool:
+        """Whether drafts are of use: not where a row depends on the tokens before it, by penalties or a grammar."""
+        return not self.request.params.penalised and self.matcher is None

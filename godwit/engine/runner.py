@@ -17,6 +17,7 @@ from torch import Tensor
 from godwit.engine.config import EngineConfig
 from godwit.engine.scheduler import Work
 from godwit.models.decoder import Decoder
+from godwit.models.draft import Drafter
 from godwit.models.extend import step_of
 from godwit.nn.cache import Cache
 
@@ -87,3 +88,33 @@ class Runner:
             hidden=self.hidden,
         )
         return Call(works, output.logits_SV, whole, output.hidden_TD)
+
+
+def propose(drafter: Drafter, calls: Sequence[Call]) -> None:
+    """Let the prediction layer see what was computed and accepted, and give each sampling choice its next drafts.
+
+    Choices whose rows depend on their tokens so far, by penalties or a grammar, go without drafts.
+    """
+    for call in calls:
+        assert call.hidden_TD is not None, "the runner keeps states for a cache with a prediction layer"
+        first, works, states, following = 0, [], [], []
+        for work in call.works:
+            choice = work.choice
+            if choice.sequence is not None:  # it goes on
+                # Less than was computed where drafts were rejected: those rows count for nothing.
+                count = choice.num_computed - work.start
+                works.append(work)
+                states.append(call.hidden_TD[first : first + count])
+                following += choice.token_ids[work.start + 1 : choice.num_computed + 1]
+            first += work.num_tokens
+        if works:
+            choices = [work.choice for work in works]
+            proposed = drafter(
+                torch.cat(states),
+                following,
+                [choice.sequence for choice in choices if choice.sequence is not None],
+                [choice.num_computed - work.start for choice, work in zip(choices, works)],
+                [work.samples and choice.drafted for choice, work in zip(choices, works)],
+            )
+            for choice, drafts in zip(choices, proposed, strict=True):
+                choice.drafts = drafts

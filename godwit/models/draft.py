@@ -175,5 +175,5 @@ class _Compiled:
         embedded = _kernel.normalised(self.step.embed[tokens_T.numpy()], *enorm)
         joined = np.concatenate((embedded, _kernel.normalised(np.ascontiguousarray(hidden_TD.numpy()), *hnorm)), axis=1)
         x = _kernel.multiplied(self.eh, joined)
-        _kernel.layer(x, one.latent, one.index, one.feed, place, one.pool, one.tiles, rows, runs, sparse)
+        one.run(x, place, rows, runs, sparse)
         return torch.from_numpy(_kernel.normalised(x, *head)), torch.from_numpy(rows) if sparse else None

@@ -40,7 +40,7 @@ class Extended(NamedTuple):
     hidden_TD: Tensor | None = None
 
 
-def new_cache(model: "Decoder", plan: SharePlan | None, *, num_pages: int, mtp: bool) -> Cache:
+def new_cache(model: "Decoder", plan: SharePlan | None, *, num_pages: int, mtp: bool = False) -> Cache:
     """An empty cache; the layers that are F in the plan keep index keys, and so does the prediction layer."""
     layers = [
         _new_layer(block, num_pages, full=plan is not None and plan.is_full(number))

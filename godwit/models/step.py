@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from godwit.nn.cache import Cache, LayerCache
+from godwit.base.errors import GodwitError
+from godwit.nn.cache import NOT_FINITE, Cache, LayerCache
 from godwit.nn.indexer import Indexer
 from godwit.nn.layer import DecoderLayer
 from godwit.nn.pages import PAGE, Sequence
@@ -48,6 +49,14 @@ class LayerStep(NamedTuple):
         tiles = np.zeros((0, 8, tile_width()), np.float32) if pools.tiles_MBW is None else pools.tiles_MBW.numpy()
         blocks = weights.latent(block), weights.index(indexer), weights.feed(block)
         return cls(indexer is not None, *blocks, pools.k_GNA[0].numpy(), tiles)
+
+    def run(self, x: np.ndarray, place: weights.Place, rows: np.ndarray, num_runs: int, sparse: bool) -> None:
+        """Run the layer over x, in place; see `godwit.nn.step._kernel.layer`."""
+        from godwit.nn.step import _kernel
+
+        blocks = self.latent, self.index, self.feed
+        if not _kernel.layer(x, *blocks, place, self.pool, self.tiles, rows, num_runs, sparse):
+            raise GodwitError(NOT_FINITE)
 
 
 class CompiledStep:
@@ -96,7 +105,7 @@ class CompiledStep:
             all_rows(place.page, place.table, place.document, place.visible, rows)
         x, chosen = self.embed[tokens_T.numpy()], {}
         for number, one in enumerate(self.layers):
-            _kernel.layer(x, one.latent, one.index, one.feed, place, one.pool, one.tiles, rows, runs, sparse)
+            one.run(x, place, rows, runs, sparse)
             if indices and one.full and sparse:
                 chosen[number] = torch.from_numpy(rows.copy())
         normed = _kernel.normalised(x, self.norm, self.eps)

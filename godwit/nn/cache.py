@@ -25,6 +25,8 @@ from godwit.nn.share_plan import SharePlan
 from godwit.ops.context import AttnContext
 from godwit.ops.index_topk_paged import tile_width
 
+NOT_FINITE = "index keys hold NaN or Inf: damaged weights, or training diverged"
+
 
 class LayerCache(NamedTuple):
     """One layer's pool: keys, values (None where they are part of the keys), tiles of index keys (None without)."""
@@ -178,7 +180,7 @@ class LayerExtension(NamedTuple):
         """
         assert self.layer.tiles_MBW is not None, "the plan of the cache says that this layer shares"
         if k_TB.device.type == "cpu" and not k_TB.isfinite().all():
-            raise GodwitError("index keys hold NaN or Inf: damaged weights, or training diverged")
+            raise GodwitError(NOT_FINITE)
         row_T = self.extension.row_T
         width = self.layer.tiles_MBW.shape[2]
         self.layer.tiles_MBW[row_T // width, : k_TB.shape[1], row_T % width] = k_TB.float()
