@@ -25,7 +25,15 @@ from godwit.text.tokenizer import Tokenizer
 from godwit.text.values import argument_types
 
 Form = dict[str, Any]
-_JSON_OBJECT: Form = {"type": "json_schema", "json_schema": {"type": "object"}}
+# Blanks in a row that JSON may have: indents, but not the endless ones that models fall into.
+_MOST_BLANKS = 32
+
+
+def _json(schema: Form) -> Form:
+    return {"type": "json_schema", "json_schema": schema, "max_whitespace_cnt": _MOST_BLANKS}
+
+
+_JSON_OBJECT = _json({"type": "object"})
 
 
 def asked_form(body: SamplingBody) -> Form | None:
@@ -124,7 +132,7 @@ def _response_format(asked: ResponseFormat) -> Form:
             "'schema': {...}}}",
             param="response_format",
         )
-    return {"type": "json_schema", "json_schema": asked.json_schema.schema_}
+    return _json(asked.json_schema.schema_)
 
 
 def _schema(given: dict[str, Any] | str, param: str) -> Form:
@@ -134,7 +142,7 @@ def _schema(given: dict[str, Any] | str, param: str) -> Form:
         raise ApiError(f"{param} is not JSON ({error}); give a JSON schema", param=param) from error
     if not isinstance(schema, dict):
         raise ApiError(f"{param} is no JSON object; give a JSON schema such as {{'type': 'object'}}", param=param)
-    return {"type": "json_schema", "json_schema": schema}
+    return _json(schema)
 
 
 def _choice(texts: list[str], param: str) -> Form:
@@ -198,7 +206,7 @@ class _Marks:
         types = argument_types(key, parameters)
         if types is not None and "string" not in types:
             shared = {word: parameters[word] for word in ("$defs", "definitions") if word in parameters}
-            return {"type": "json_schema", "json_schema": {**shared, **schema}}
+            return _json({**shared, **schema})
         if types == frozenset(["string"]):
             values = [schema["const"]] if "const" in schema else schema.get("enum")
             if isinstance(values, list) and values:
