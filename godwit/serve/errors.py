@@ -73,7 +73,7 @@ async def _on_http(request: Request, error: HTTPException) -> Response:
     if error.status_code == 404:
         message = f"there is no {request.url.path} here; /docs lists what there is"
     elif error.status_code == 405:
-        allowed = (error.headers or {}).get("allow", "another method")
+        allowed = (error.headers or {}).get("Allow", "another method")
         message = f"{request.url.path} does not take {request.method}; use {allowed}"
     elif error.status_code == 400:
         message = "the body could not be read as JSON; send one JSON object in UTF-8"

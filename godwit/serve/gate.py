@@ -48,10 +48,12 @@ class Gate:
         client = scope.get("client")
         record = Record(method=scope["method"], path=scope["path"], client=client[0] if client else None)
         record.put(scope)  # pyrefly: ignore[bad-argument-type]
-        began = False
+        began, too_large = False, list[ApiError]()
 
         async def told(message: Message) -> None:
             nonlocal began
+            if too_large and not began:
+                return  # what the application makes of half a body
             if message["type"] == "http.response.start":
                 began = True
                 record.status = message["status"]
@@ -62,8 +64,9 @@ class Gate:
             try:
                 headers = Headers(scope=scope)
                 self._check(scope["path"], headers)
-                receive = self._counted(receive, headers)
-                await self.app(scope, receive, told)
+                await self.app(scope, self._counted(receive, headers, too_large), told)
+                if too_large and not began:
+                    raise too_large.pop()
             except ApiError as error:
                 if began:
                     raise
@@ -88,7 +91,8 @@ class Gate:
                 status=401, kind="authentication_error", code="invalid_api_key",
             )  # fmt: skip
 
-    def _counted(self, receive: Receive, headers: Headers) -> Receive:
+    def _counted(self, receive: Receive, headers: Headers, too_large: list[ApiError]) -> Receive:
+        """`receive`, which ends the body and notes an error when there is too much of it."""
         limit = self.config.max_body_bytes
         said = headers.get("content-length", "0")
         if said.isdecimal() and int(said) > limit:
@@ -101,7 +105,8 @@ class Gate:
             if message["type"] == "http.request":
                 count += len(message.get("body", b""))
                 if count > limit:
-                    raise self._too_large(count)
+                    too_large.append(self._too_large(count))
+                    return {"type": "http.request", "body": b"", "more_body": False}
             return message
 
         return counted
