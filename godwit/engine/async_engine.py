@@ -10,7 +10,7 @@ import queue
 import threading
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -21,6 +21,7 @@ from godwit.engine.params import SamplingParams
 
 # What a stream's queue holds besides deltas: what stopped the engine.
 Item = Delta | BaseException
+Result = TypeVar("Result")
 
 
 class Order:
@@ -110,6 +111,10 @@ class AsyncEngine:
     async def abort(self, request_id: str) -> None:
         """End a request; its stream gets last deltas with `finish_reason` "abort"."""
         await asyncio.wrap_future(self._ask(lambda: self.engine.abort(request_id)))
+
+    async def call(self, function: Callable[[], Result]) -> Result:
+        """What a function returns that has the model to itself: it runs in the engine's thread between two steps."""
+        return await asyncio.wrap_future(self._ask(function))
 
     async def stats(self) -> EngineStats:
         """Counts so far, taken between two steps."""

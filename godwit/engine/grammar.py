@@ -1,10 +1,11 @@
-"""Constrained output: a JSON schema, any JSON, or a regular expression, by the `xgrammar` library.
+"""Constrained output: a JSON schema, any JSON, a regular expression, or a structure of them, by the `xgrammar` library.
 
 A `Grammar` is a value that requests carry. A `Matcher` follows one choice's output and says which tokens may come next,
 as a bit mask over the vocabulary. `xgrammar` takes seconds to import and is imported when a grammar is first used.
 """
 
 import json
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -12,6 +13,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from godwit.base.errors import GodwitError, MissingPartError
+from godwit.text.specials import MARK_TOKENS
 from godwit.text.tokenizer import Tokenizer
 
 # Longer sources make the compiler work for minutes.
@@ -20,9 +22,9 @@ MAX_SOURCE = 100_000
 
 @dataclass(frozen=True)
 class Grammar:
-    """What an output must match; made by `json_schema`, `any_json` or `regex`."""
+    """What an output must match; made by `json_schema`, `any_json`, `regex` or `structure`."""
 
-    kind: Literal["json", "json_schema", "regex"]
+    kind: Literal["json", "json_schema", "regex", "structure"]
     source: str = ""
 
     @classmethod
@@ -54,6 +56,14 @@ class Grammar:
     def regex(cls, pattern: str) -> "Grammar":
         """Text that matches a regular expression from beginning to end."""
         return cls("regex", _bounded(pattern))
+
+    @classmethod
+    def structure(cls, form: dict[str, Any]) -> "Grammar":
+        """A format of xgrammar's structural tags: sequences and choices of texts, schemas and tokens by their id.
+
+        Alone of all kinds it can ask for the marks of thoughts and tool calls, as `{"type": "token", "token": id}`.
+        """
+        return cls("structure", _bounded(json.dumps({"type": "structural_tag", "format": form}, ensure_ascii=False)))
 
 
 def _bounded(source: str) -> str:
@@ -113,14 +123,7 @@ class GrammarCompiler:
     def _compile(self, grammar: Grammar) -> Any:
         library = _library()
         if self._compiler is None:
-            special = self._tokenizer.special_ids
-            # The library takes tokens of no bytes for special ones, which a grammar never allows.
-            vocabulary = [
-                b""
-                if token_id in special or token_id >= self._tokenizer.vocab_size
-                else self._tokenizer.token_bytes(token_id)
-                for token_id in range(self.vocab_size)
-            ]
+            vocabulary = [self._bytes_of(token_id) for token_id in range(self.vocab_size)]
             info = library.TokenizerInfo(
                 vocabulary, vocab_size=self.vocab_size, stop_token_ids=list(self._tokenizer.eos_token_ids)
             )
@@ -130,10 +133,24 @@ class GrammarCompiler:
                 return self._compiler.compile_builtin_json_grammar()
             if grammar.kind == "regex":
                 return self._compiler.compile_regex(grammar.source)
+            if grammar.kind == "structure":
+                return self._compiler.compile_structural_tag(grammar.source)
             return self._compiler.compile_json_schema(grammar.source)
         except RuntimeError as error:
-            reason = " ".join(str(error).split())[-300:]
-            raise GodwitError(f"the {grammar.kind} grammar cannot be compiled: {reason}; simplify it") from error
+            # The library begins with a time and a place in its own sources.
+            reason = re.sub(r"^\[[\d:]+\] \S+: ", "", " ".join(str(error).split()))[-300:]
+            raise GodwitError(f"the output's form cannot be compiled: {reason}; change or simplify it") from error
+
+    def _bytes_of(self, token_id: int) -> bytes:
+        """A token as the library is to see it."""
+        if token_id >= self._tokenizer.vocab_size:
+            return b""
+        if token_id not in self._tokenizer.special_ids:
+            return self._tokenizer.token_bytes(token_id)
+        # Tokens of no bytes are special to the library and never allowed. Marks begin with a byte that no text has: no
+        # string of a grammar holds them, and a structure can still name them by their id.
+        spelled = self._tokenizer.special_token(token_id)
+        return b"\xff" + self._tokenizer.token_bytes(token_id) if spelled in MARK_TOKENS else b""
 
 
 def apply_mask(logits_BV: Tensor, mask_BW: Tensor, rows: list[int]) -> None:

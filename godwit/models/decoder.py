@@ -116,7 +116,7 @@ class Decoder(nn.Module):
             plan: which layers choose positions (they keep index keys) and which reuse them; None for the config's.
             mtp: room for the prediction layer too, see `godwit.models.draft`.
         """
-        return new_cache(self, self._plan(plan, None), num_pages=num_pages, mtp=mtp)
+        return new_cache(self, self.plan_for(plan, None), num_pages=num_pages, mtp=mtp)
 
     def extend(
         self,
@@ -192,7 +192,7 @@ class Decoder(nn.Module):
             measure: with them, the attention mass on what indexers would select (dense passes).
         """
         batch = self._attn_input(context, dense=dense, attend=attend, teach=teach)
-        share = self._plan(plan, indices)
+        share = self.plan_for(plan, indices)
         given = dict(indices or {})
         teaching = self._teaching(batch, form=index_loss, measure=measure) if teach else None
         x_TD = self.model.embed_tokens(tokens_T)
@@ -279,7 +279,7 @@ class Decoder(nn.Module):
             )
         return AttnInput(context, rope, sparse, attend=attend, teach=teach)
 
-    def _plan(self, plan: SharePlan | str | None, indices: Mapping[int, Tensor] | None) -> SharePlan | None:
+    def plan_for(self, plan: SharePlan | str | None, indices: Mapping[int, Tensor] | None) -> SharePlan | None:
         """The plan to follow; a layer without indexer weights cannot be F unless its positions are given."""
         own = self.config.plan
         if own is None:
