@@ -39,6 +39,7 @@ and a few rows in `godwit/synth/samples/haiku.jsonl`. It is run by `godwit synth
   `draw=1, 2, ...` for several answers to one prompt. `ask.random("what for")` is seeded by the row.
 * Options: a frozen dataclass `Options` in the file, read as `ask.options` (annotate `Ask[Options]`), typed as
   `--FIELD VALUE`. Pictures: `PICTURES = True`, `ask.picture(path)`, `user(text, pictures)`.
+* Retrieval: `RETRIEVES = True`, `retrieval.rank(ask, queries, passages, count=...)`; `chunks.chunks` cuts texts.
 * A stage looks at its row alone, draws chance from `ask.random`, and asks for no time of day: so a run that was killed,
   or spread over machines, ends in the same bytes.
 

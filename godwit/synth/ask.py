@@ -16,9 +16,9 @@ from pydantic import BaseModel
 from godwit.base.seeds import derive_seed
 from godwit.synth.endpoint import estimate_tokens
 from godwit.synth.exchange import JUDGE, WRITER, Exchange
-from godwit.synth.line import Request
 from godwit.synth.parse import after_thought, model_in
 from godwit.synth.rows import Drop, Malformed, Unscored
+from godwit.synth.wire import Request
 
 OptionsT = TypeVar("OptionsT")
 ValueT = TypeVar("ValueT")

@@ -80,6 +80,11 @@ class Endpoint:
         """Where chat completions are asked for."""
         return self.url.rstrip("/") + "/chat/completions"
 
+    @property
+    def embed_url(self) -> str:
+        """Where embeddings are asked for."""
+        return self.url.rstrip("/") + "/embeddings"
+
     def headers(self) -> dict[str, str]:
         """The headers of a request; with the key, so never to be shown."""
         key = self.secret()

@@ -4,15 +4,18 @@ Also the ledger: what was sent now and what was there already, writers and judge
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from types import TracebackType
 
 from godwit.base.errors import RunStoppedError
+from godwit.synth.embedding import ROLE as EMBEDDER
+from godwit.synth.embedding import Embedder
 from godwit.synth.endpoint import Endpoint
 from godwit.synth.journal import Answer, Entry, Store
-from godwit.synth.line import Limits, Line, Request
+from godwit.synth.line import Limits, Line
+from godwit.synth.wire import Request
 
 WRITER, JUDGE = "writer", "judge"
 # Seconds that calls under way have left when a run stops.
@@ -75,6 +78,7 @@ class Exchange:
         self._lines: dict[tuple[str, ...], Line] = {}
         for endpoint in self.endpoints.values():
             self._lines.setdefault(_place(endpoint), Line(endpoint, limits=limits))
+        self._embedder = Embedder(line=self.line(EMBEDDER), store=store) if EMBEDDER in self.endpoints else None
         self._flying: dict[str, asyncio.Task[Answer]] = {}
         self._stack = AsyncExitStack()
 
@@ -133,6 +137,11 @@ class Exchange:
         if price is not None:
             self.spent += price.of(answer.prompt_tokens, answer.completion_tokens)
         return answer
+
+    async def embeddings(self, stage: str, texts: Sequence[str]) -> list[list[float]]:
+        """A vector for each text, by the embedder; each text is in the journal on its own and sent once."""
+        assert self._embedder is not None, "no embedder"
+        return await self._embedder.vectors(texts, stage=stage, account=self._account(EMBEDDER, stage))
 
     def _account(self, role: str, stage: str) -> Account:
         if (role, stage) not in self.accounts:

@@ -6,11 +6,13 @@ only the header and the address would be used: retries, limits and the breaker m
 """
 
 import asyncio
+import itertools
 import json
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import aiohttp
 
@@ -18,9 +20,13 @@ from godwit.base.errors import RunStoppedError
 from godwit.synth.endpoint import Endpoint, estimate_tokens
 from godwit.synth.journal import Answer
 from godwit.synth.pace import Breaker, Pace, backoff
-from godwit.synth.rows import Failed, digest
+from godwit.synth.rows import Failed
+from godwit.synth.wire import SHOWN, Request, Trouble, body_of, error_text, joined, json_of, said, vectors
 
-SHOWN = 300
+ValueT = TypeVar("ValueT")
+
+# Bytes of one piece of a stream.
+LONGEST_LINE = 2**24
 # Refusals in a row that cannot be the rows' own fault.
 REFUSALS = 20
 _ONE_OFF = {408, 409, 425, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529}
@@ -57,46 +63,20 @@ class Limits:
     send_seed: bool = True
 
 
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What is asked. `seed` tells several answers to one prompt apart, also where it is not sent."""
-
-    model: str
-    messages: list[dict[str, Any]]
-    parameters: dict[str, Any] = field(default_factory=dict)
-    seed: int
-
-    def record(self) -> dict[str, Any]:
-        """JSON values of it."""
-        return {"model": self.model, "messages": self.messages, "parameters": self.parameters, "seed": self.seed}
-
-    def key(self) -> str:
-        """The content key: the same for the same model, prompt and parameters, whoever asks and whatever parses it."""
-        return digest(self.record())
-
-
-def body_of(request: Request, endpoint: Endpoint, *, send_seed: bool, stream: bool = False) -> bytes:
-    """The request as it goes over the wire to `endpoint`."""
-    parameters = dict(request.parameters)
-    if "max_tokens" in parameters:
-        parameters[endpoint.max_tokens_name] = parameters.pop("max_tokens")
-    if send_seed:
-        parameters["seed"] = request.seed
-    if stream:
-        parameters |= {"stream": True, "stream_options": {"include_usage": True}}
-    return json.dumps({"model": request.model, "messages": request.messages, **parameters}).encode()
-
-
-class _Trouble(Exception):
-    """An attempt failed in a way that another may not."""
-
-
 class _Busy(Exception):
     """The endpoint wants to be asked less often."""
 
     def __init__(self, reason: str, seconds: float | None):
         super().__init__(reason)
         self.seconds = seconds
+
+
+class _Sent(NamedTuple):
+    """An answer with the seconds of the attempt that succeeded and the number of attempts."""
+
+    value: Any
+    seconds: float
+    attempts: int
 
 
 class Line:
@@ -111,13 +91,14 @@ class Line:
         self._breaker = Breaker(endpoint.url, threshold=limits.threshold, patience=limits.patience)
         self._num_refused = 0
         self._num_busy, self._busy_since = 0, 0.0
+        self._answered = False
 
     async def __aenter__(self) -> "Line":
         timeout = aiohttp.ClientTimeout(
             total=None if self.limits.stream else self.limits.timeout, sock_read=self.limits.timeout, sock_connect=30
         )
         connector = aiohttp.TCPConnector(limit=self.limits.concurrency)
-        self.session = aiohttp.ClientSession(timeout=timeout, connector=connector)
+        self.session = aiohttp.ClientSession(timeout=timeout, connector=connector, read_bufsize=LONGEST_LINE)
         return self
 
     async def __aexit__(
@@ -132,24 +113,49 @@ class Line:
             Failed: the endpoint refused this request or kept failing on it.
             RunStoppedError: the endpoint is down, or refuses us altogether.
         """
+        size = estimate_tokens(request.messages)
+        body = body_of(request, self.endpoint, send_seed=self.limits.send_seed, stream=self.limits.stream)
+        expected = size + request.parameters.get("max_tokens", 0) // 4
+        sent = await self._sent(self.endpoint.chat_url, body, said, expected)
+        text, reasoning, finish, tokens = sent.value
+        if tokens is None:
+            self.num_unreported += 1
+            tokens = size, estimate_tokens(text + reasoning)
+        self._tokens.correct(sum(tokens) - expected)
+        prompt, completion = tokens
+        return Answer(text, reasoning, finish, prompt, completion, sent.seconds, sent.attempts)
+
+    async def embed(self, texts: Sequence[str]) -> tuple[list[list[float]], int]:
+        """A vector for each text, and the tokens it took. Raises as `ask`."""
+        expected = sum(map(estimate_tokens, texts))
+        body = json.dumps({"model": self.endpoint.model, "input": list(texts)}).encode()
+        sent = await self._sent(self.endpoint.embed_url, body, lambda data: vectors(data, len(texts)), expected)
+        found, tokens = sent.value
+        return found, expected if tokens is None else tokens
+
+    async def _sent(self, url: str, body: bytes, read: Callable[[dict[str, Any]], ValueT], expected: int) -> _Sent:
+        """What `read` makes of the answer to `body`."""
         async with self._slots:
-            size = estimate_tokens(request.messages)
             attempt, reason = 0, ""
-            for number in range(1, 10_000):
+            for number in itertools.count(1):
                 trying = await self._breaker.enter()
+                await self._requests.take(1)
+                await self._tokens.take(expected)
+                start = time.perf_counter()
                 try:
-                    answer = await self._attempt(request, size, number)
+                    value = read(await self._attempt(url, body))
                 except _Busy as busy:
                     self._wait_for_room(busy)
                     continue
-                except _Trouble as trouble:
-                    reason = str(trouble)
+                except Trouble as trouble:
+                    reason = self.endpoint.redact(str(trouble))[:SHOWN]
                     self._breaker.failed(reason)
                     attempt += not self._breaker.open
                 else:
                     self._breaker.succeeded()
                     self._num_refused = self._num_busy = 0
-                    return answer
+                    self._answered = True
+                    return _Sent(value, round(time.perf_counter() - start, 4), number)
                 finally:
                     self._breaker.left(trying)
                 if attempt >= self.limits.attempts:
@@ -158,55 +164,30 @@ class Line:
                     await asyncio.sleep(backoff(attempt - 1, first=0.5))
             raise Failed(f"no answer in {attempt} attempts, the last: {reason}")
 
-    async def _attempt(self, request: Request, size: int, number: int) -> Answer:
-        await self._requests.take(1)
-        expected = size + request.parameters.get("max_tokens", 0) // 4
-        await self._tokens.take(expected)
-        start = time.perf_counter()
-        body = body_of(request, self.endpoint, send_seed=self.limits.send_seed, stream=self.limits.stream)
+    async def _attempt(self, url: str, body: bytes) -> dict[str, Any]:
         headers = {"Content-Type": "application/json", **self.endpoint.headers()}
         try:
-            async with self.session.post(self.endpoint.chat_url, data=body, headers=headers) as response:
+            async with self.session.post(url, data=body, headers=headers) as response:
                 if response.status != 200:
-                    raise self._fault(response.status, response.headers.get("Retry-After"), await response.text())
-                if self.limits.stream and "event-stream" in response.headers.get("Content-Type", ""):
-                    data = await _joined(response.content)
-                else:
-                    data = _json_of(await response.read())
-        except (aiohttp.ClientError, TimeoutError, UnicodeDecodeError) as error:
-            raise _Trouble(self.endpoint.redact(f"{type(error).__name__} {error}")[:SHOWN]) from None
-        text, reasoning, finish = self._said(data)
-        usage = data.get("usage")
-        if not isinstance(usage, dict) or not isinstance(usage.get("prompt_tokens"), int):
-            self.num_unreported += 1
-            usage = {"prompt_tokens": size, "completion_tokens": estimate_tokens(text + reasoning)}
-        tokens = usage["prompt_tokens"], int(usage.get("completion_tokens") or 0)
-        self._tokens.correct(sum(tokens) - expected)
-        return Answer(text, reasoning, finish, *tokens, round(time.perf_counter() - start, 4), number)
-
-    def _said(self, data: dict[str, Any]) -> tuple[str, str, str]:
-        """Content, thought and finish reason; an error that came with status 200 is no content."""
-        choices = data.get("choices")
-        if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-            raise _Trouble(self.endpoint.redact(f"an answer without choices: {json.dumps(data)[:SHOWN]}"))
-        message = choices[0].get("message")
-        if not isinstance(message, dict):
-            raise _Trouble(self.endpoint.redact(f"an answer without a message: {json.dumps(data)[:SHOWN]}"))
-        content, reasoning = message.get("content"), message.get("reasoning_content")
-        texts = [_clean(part) if isinstance(part, str) else "" for part in (content, reasoning)]
-        return texts[0], texts[1], str(choices[0].get("finish_reason") or "unknown")
+                    text = (await response.read()).decode(errors="replace")
+                    raise self._fault(response.status, response.headers.get("Retry-After"), text)
+                if "event-stream" in response.headers.get("Content-Type", ""):
+                    return await joined(response.content)
+                return json_of(await response.read())
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:  # ValueError: a line beyond the buffer
+            raise Trouble(f"{type(error).__name__} {error}") from None
 
     def _fault(self, status: int, retry_after: str | None, body: str) -> Exception:
-        said = self.endpoint.redact(_error_text(body))[:SHOWN]
-        reason = f"status {status}: {said}"
+        reason = f"status {status}: {self.endpoint.redact(error_text(body))[:SHOWN]}"
         if status == 429 and "insufficient_quota" in body:
             return self._stop(f"{reason}; {_WRONG_SETTINGS[402]}")
         if status == 429:
             return _Busy(reason, _seconds(retry_after))
         if status in _ONE_OFF or status >= 500:
             seconds = _seconds(retry_after)
-            return _Busy(reason, seconds) if status == 503 and seconds is not None else _Trouble(reason)
-        if status in _WRONG_SETTINGS:
+            return _Busy(reason, seconds) if status == 503 and seconds is not None else Trouble(reason)
+        # Some endpoints answer 403 to a single request whose content they do not like.
+        if status in _WRONG_SETTINGS and not (status == 403 and self._answered):
             return self._stop(f"{reason}; {_WRONG_SETTINGS[status]}")
         self._num_refused += 1
         if self._num_refused >= REFUSALS:
@@ -227,56 +208,9 @@ class Line:
         self._breaker.hold(seconds)
 
 
-async def _joined(lines: aiohttp.StreamReader) -> dict[str, Any]:
-    """A stream of pieces as the answer it spells; one that ends before it says why is cut."""
-    content: list[str] = []
-    reasoning: list[str] = []
-    finish, usage = None, None
-    async for line in lines:
-        if not line.startswith(b"data:"):
-            continue
-        piece = line[5:].strip()
-        if piece == b"[DONE]":
-            break
-        data = _json_of(piece)
-        usage = data.get("usage") or usage
-        for choice in data.get("choices") or []:
-            delta = choice.get("delta") or {}
-            content.append(delta.get("content") or "")
-            reasoning.append(delta.get("reasoning_content") or "")
-            finish = choice.get("finish_reason") or finish
-    if finish is None:
-        raise _Trouble("the stream was cut before its end")
-    message = {"content": "".join(content), "reasoning_content": "".join(reasoning)}
-    return {"choices": [{"message": message, "finish_reason": finish}], "usage": usage}
-
-
-def _json_of(body: bytes) -> dict[str, Any]:
-    try:
-        data = json.loads(body)
-    except (ValueError, RecursionError):
-        raise _Trouble(f"an answer that is not JSON, {len(body)} bytes") from None
-    if not isinstance(data, dict):
-        raise _Trouble("an answer that is not a JSON object")
-    return data
-
-
-def _error_text(body: str) -> str:
-    try:
-        error = json.loads(body)["error"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return body
-    return str(error.get("message", error)) if isinstance(error, dict) else str(error)
-
-
 def _seconds(retry_after: str | None) -> float | None:
     """Retry-After in seconds; its other form, a date, is taken as not said."""
     try:
         return None if retry_after is None else max(0.0, float(retry_after))
     except ValueError:
         return None
-
-
-def _clean(text: str) -> str:
-    """Halves of surrogate pairs, which JSON can spell and UTF-8 cannot, become U+FFFD."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -33,6 +33,7 @@ class Pipeline:
         source, final: what the first takes and the last gives.
         judged: whether it makes calls as the judge.
         pictures: whether it sends pictures.
+        retrieves: whether it ranks passages, so that an embedding endpoint is of use.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Pipeline:
     options: type
     judged: bool
     pictures: bool
+    retrieves: bool
 
     @property
     def samples(self) -> Path:
@@ -76,6 +78,7 @@ def load(name: str) -> Pipeline:
         options=typing.cast(type, options),
         judged=getattr(module, "JUDGED", False),
         pictures=getattr(module, "PICTURES", False),
+        retrieves=getattr(module, "RETRIEVES", False),
     )
 
 

@@ -10,8 +10,10 @@ from typing import Any
 import aiohttp
 
 from godwit.base.errors import GodwitError, did_you_mean
+from godwit.synth.embedding import ROLE as EMBEDDER
 from godwit.synth.endpoint import Endpoint
-from godwit.synth.line import Limits, Line, Request, body_of
+from godwit.synth.line import Limits, Line
+from godwit.synth.wire import Request, body_of
 
 SECONDS = 60.0
 SHOWN = 200
@@ -27,13 +29,16 @@ async def probe(endpoint: Endpoint, *, role: str, limits: Limits) -> Endpoint:
         models = await _models(endpoint, line, role)
         if models is not None:
             endpoint = _with_context(endpoint, models, role)
+        if role == EMBEDDER:
+            await line.embed(["Hi"])
+            return endpoint
         return await _one_token(endpoint, line, role)
 
 
 def _with_context(endpoint: Endpoint, models: list[dict[str, Any]], role: str) -> Endpoint:
     names = [str(model.get("id")) for model in models]
     if endpoint.model not in names and names:
-        option = "--judge-model" if role == "judge" else "--model"
+        option = {"judge": "--judge-model", EMBEDDER: "--embed-model"}.get(role, "--model")
         raise GodwitError(
             f"{endpoint.url} has no {role} model {endpoint.model!r} ({option}): {did_you_mean(endpoint.model, names)}"
         )
@@ -105,7 +110,7 @@ async def _send(endpoint: Endpoint, sending: Any) -> tuple[int, str]:
 
 
 def _wrong_key(endpoint: Endpoint, role: str, status: int) -> GodwitError:
-    option = "--judge-key-env" if role == "judge" else "--key-env"
+    option = {"judge": "--judge-key-env", EMBEDDER: "--embed-key-env"}.get(role, "--key-env")
     given = f"the key in {endpoint.key_env}" if endpoint.secret() else f"no key ({endpoint.key_env or 'none'} is empty)"
     return GodwitError(
         f"{endpoint.url} answers status {status} to {given}; put the right key into an environment variable "

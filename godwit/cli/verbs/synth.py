@@ -60,6 +60,12 @@ class Options:
     """variable of the judge's key; default as --key-env"""
     judge_price: Annotated[str, tyro.conf.arg(metavar="IN/OUT")] = ""
     """dollars per million tokens of the judge"""
+    embed_model: str = ""
+    """model that embeds, in pipelines that retrieve; default BM25, on this machine"""
+    embed_endpoint: Annotated[str, tyro.conf.arg(metavar="URL")] = ""
+    """address for embeddings; default as --endpoint"""
+    embed_key_env: str = ""
+    """variable of its key; default as --key-env"""
     max_cost: float | None = None
     """stop when this run has spent so many dollars"""
     concurrency: int = 16
@@ -185,23 +191,35 @@ def _given(pipeline: "Pipeline", general: Options) -> "dict[str, Endpoint]":
         context=general.context,
         price=Price.parse(general.price) if general.price else None,
     )
-    if not pipeline.judged:
-        for name in ("judge_endpoint", "judge_model", "judge_key_env", "judge_price"):
-            if getattr(general, name):
-                raise GodwitError(f"{pipeline.name} has no judge; leave --{name.replace('_', '-')} out")
-        return {"writer": writer}
-    if not general.judge_model:
-        raise GodwitError(
-            f"{pipeline.name} has a judge: give --judge-model NAME (and --judge-endpoint URL if it is elsewhere); "
-            f"--judge-model {general.model} lets the writer judge itself"
+    endpoints = {"writer": writer}
+    _refuse(pipeline, general, "judge", pipeline.judged)
+    _refuse(pipeline, general, "embed", pipeline.retrieves)
+    if pipeline.judged:
+        if not general.judge_model:
+            raise GodwitError(
+                f"{pipeline.name} has a judge: give --judge-model NAME (and --judge-endpoint URL if it is elsewhere); "
+                f"--judge-model {general.model} lets the writer judge itself"
+            )
+        endpoints["judge"] = Endpoint(
+            url=general.judge_endpoint or general.endpoint,
+            model=general.judge_model,
+            key_env=general.judge_key_env or general.key_env,
+            price=Price.parse(general.judge_price) if general.judge_price else None,
         )
-    judge = Endpoint(
-        url=general.judge_endpoint or general.endpoint,
-        model=general.judge_model,
-        key_env=general.judge_key_env or general.key_env,
-        price=Price.parse(general.judge_price) if general.judge_price else None,
-    )
-    return {"writer": writer, "judge": judge}
+    if general.embed_model:
+        endpoints["embedder"] = Endpoint(
+            url=general.embed_endpoint or general.endpoint,
+            model=general.embed_model,
+            key_env=general.embed_key_env or general.key_env,
+        )
+    return endpoints
+
+
+def _refuse(pipeline: "Pipeline", general: Options, kind: str, used: bool) -> None:
+    given = [field.name for field in dataclasses.fields(general) if field.name.startswith(f"{kind}_")]
+    for name in given:
+        if getattr(general, name) and not used:
+            raise GodwitError(f"{pipeline.name} has no use for --{name.replace('_', '-')}; leave it out")
 
 
 def _bundled(pipeline: "Pipeline", general: Options, stack: ExitStack) -> "dict[str, Endpoint]":
