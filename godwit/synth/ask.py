@@ -16,9 +16,10 @@ from pydantic import BaseModel
 from godwit.base.seeds import derive_seed
 from godwit.synth.endpoint import estimate_tokens
 from godwit.synth.exchange import JUDGE, WRITER, Exchange
-from godwit.synth.parse import after_thought, model_in
+from godwit.synth.parse import model_in
 from godwit.synth.rows import Drop, Malformed, Unscored
 from godwit.synth.wire import Request
+from godwit.text.replies import after_thoughts
 
 OptionsT = TypeVar("OptionsT")
 ValueT = TypeVar("ValueT")
@@ -163,7 +164,7 @@ class Ask(Generic[OptionsT]):
             raise Drop(f"{stage}: withheld by the endpoint's content filter")
         if answer.finish == "length" and not self.keep_cut:
             raise Drop(f"{stage}: cut at {settings['max_tokens']} tokens")
-        return after_thought(answer.text)
+        return after_thoughts(answer.text).strip()
 
 
 def system(text: str) -> Message:
