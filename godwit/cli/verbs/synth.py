@@ -230,7 +230,9 @@ def _bundled(pipeline: "Pipeline", general: Options, stack: ExitStack) -> "dict[
         raise GodwitError("a model is named and no endpoint; give --endpoint URL")
     served: Any = stack.enter_context(serving("nano"))
     print("no --endpoint: the bundled model writes, which shows the way and is no author", flush=True)
-    endpoint = Endpoint(url=served.base_url, model=served.model, key_env="", key=served.api_key)
+    endpoint = Endpoint(url=served.base_url, model=served.model, key_env="", key=served.api_key, sees=False)
+    if pipeline.pictures:
+        print("(it has no eyes: pictures are left out)", flush=True)
     return {"writer": endpoint, "judge": endpoint} if pipeline.judged else {"writer": endpoint}
 
 
