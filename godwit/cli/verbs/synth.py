@@ -92,6 +92,10 @@ class Options:
     """of the data"""
     seed: int = 0
     """of every draw"""
+    ray: Annotated[int, tyro.conf.arg(metavar="WORKERS")] = 0
+    """run on so many workers by Ray; limits are divided among them"""
+    ray_address: str = ""
+    """of the Ray cluster; default one started on this machine"""
 
 
 def run(arguments: list[str]) -> int:
@@ -176,6 +180,8 @@ def _plan(pipeline: "Pipeline", general: Options, options: Any, stack: ExitStack
         keep_cut=general.keep_cut or bundled,
         kind=general.format,
         max_cost=general.max_cost,
+        ray=general.ray,
+        ray_address=general.ray_address,
     )
 
 
