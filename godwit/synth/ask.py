@@ -146,6 +146,8 @@ class Ask(Generic[OptionsT]):
         """
         endpoint = self.exchange.endpoints[role]
         assert "max_tokens" in settings, f"{stage}: say max_tokens"
+        if endpoint.most_answer is not None:
+            settings["max_tokens"] = min(settings["max_tokens"], endpoint.most_answer)
         if endpoint.context is not None:
             room = endpoint.context - int(SAFETY * estimate_tokens(list(messages)))
             if room < LEAST_ANSWER:

@@ -15,7 +15,8 @@ from godwit.synth.endpoint import Endpoint
 from godwit.synth.line import Limits, Line
 from godwit.synth.wire import Request, body_of
 
-SECONDS = 60.0
+# A busy server may keep even a request of one token waiting.
+SECONDS = 180.0
 SHOWN = 200
 
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 FOLDER = Path("data")
 EXIT_INCOMPLETE = 4
+# Tokens of an answer by the bundled model: enough to see what an answer looks like.
+BUNDLED_ANSWER = 256
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -234,9 +236,11 @@ def _bundled(pipeline: "Pipeline", general: Options, stack: ExitStack) -> "dict[
 
     if general.model or general.judge_model:
         raise GodwitError("a model is named and no endpoint; give --endpoint URL")
-    served: Any = stack.enter_context(serving("nano"))
-    print("no --endpoint: the bundled model writes, which shows the way and is no author", flush=True)
-    endpoint = Endpoint(url=served.base_url, model=served.model, key_env="", key=served.api_key, sees=False)
+    served = stack.enter_context(serving("nano"))
+    print("no --endpoint: the bundled model writes, to show the way; it is a nano and no author", flush=True)
+    endpoint = Endpoint(
+        url=served.base_url, model=served.model, key_env="", key=served.api_key, sees=False, most_answer=BUNDLED_ANSWER
+    )
     if pipeline.pictures:
         print("(it has no eyes: pictures are left out)", flush=True)
     return {"writer": endpoint, "judge": endpoint} if pipeline.judged else {"writer": endpoint}
