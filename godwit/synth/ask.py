@@ -1,0 +1,209 @@
+"""What a stage asks a model with: text, parsed text, or JSON of a schema, each answer checked and if need be repaired.
+
+Every call of a row goes through its `Ask`, which remembers the content keys for the row's provenance.
+"""
+
+import base64
+import copy
+import mimetypes
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel
+
+from godwit.base.seeds import derive_seed
+from godwit.synth.endpoint import estimate_tokens
+from godwit.synth.exchange import JUDGE, WRITER, Exchange
+from godwit.synth.parse import model_in
+from godwit.synth.rows import Drop, Malformed, Unscored
+from godwit.synth.wire import Request
+from godwit.text.replies import after_thoughts
+
+OptionsT = TypeVar("OptionsT")
+ValueT = TypeVar("ValueT")
+ModelT = TypeVar("ModelT", bound=BaseModel)
+Message = dict[str, Any]
+
+REPAIRS = 2
+# Of an unusable answer, what is shown to the model again.
+SHOWN_BACK = 4000
+# Below this many tokens for the answer a prompt counts as too long; estimates may be off by so much.
+LEAST_ANSWER, SAFETY = 16, 1.25
+
+
+class Ask(Generic[OptionsT]):
+    """Calls in the name of one row.
+
+    Attributes:
+        options: the pipeline's options.
+        row_id: of the input row.
+        folder: where relative paths in the input start.
+        keys: content keys of the answers this row is made of, in order.
+    """
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        *,
+        options: OptionsT,
+        row_id: str,
+        folder: Path,
+        seed: int,
+        structured: bool = False,
+        keep_cut: bool = False,
+    ):
+        self.exchange = exchange
+        self.options = options
+        self.row_id = row_id
+        self.folder = folder
+        self.seed = seed
+        self.structured = structured
+        self.keep_cut = keep_cut
+        self.keys: list[str] = []
+
+    def fork(self) -> "Ask[OptionsT]":
+        """For one of several rows that a stage made of this one."""
+        other = copy.copy(self)
+        other.keys = list(self.keys)
+        return other
+
+    def random(self, *names: str | int) -> random.Random:
+        """Chance for the use called `names`: the same for this row in every run with this seed."""
+        return random.Random(derive_seed(self.seed, self.row_id, *names))
+
+    def picture(self, path: str) -> str:
+        """A picture file of the input (or an address, as it is) in the form that messages carry."""
+        if path.startswith(("http://", "https://", "data:")):
+            return path
+        file = self.folder / path
+        kind = mimetypes.guess_type(file.name)[0] or ""
+        if not kind.startswith("image/"):
+            raise Drop(f"{path} is not a picture file")
+        try:
+            return f"data:{kind};base64,{base64.b64encode(file.read_bytes()).decode()}"
+        except OSError as error:
+            raise Drop(f"{path}: {error.strerror}") from None
+
+    async def text(self, stage: str, messages: Sequence[Message], *, repairs: int = REPAIRS, **settings: Any) -> str:
+        """The answer without the thought before it; never empty.
+
+        Args:
+            stage: what the call is for; names it in the ledger and in reasons.
+            messages: made by `system`, `user` and `assistant`.
+            repairs: how often an unusable answer may be asked for again.
+            settings: of `said`.
+        """
+        return await self.parsed(stage, messages, _not_empty, repairs=repairs, **settings)
+
+    async def json(
+        self, stage: str, messages: Sequence[Message], schema: type[ModelT], *, repairs: int = REPAIRS, **settings: Any
+    ) -> ModelT:
+        """The answer as a `schema`; with --structured the endpoint is made to keep to it."""
+        if self.structured:
+            form = {"name": schema.__name__, "schema": schema.model_json_schema(), "strict": True}
+            settings["response_format"] = {"type": "json_schema", "json_schema": form}
+        return await self.parsed(stage, messages, lambda text: model_in(text, schema), repairs=repairs, **settings)
+
+    async def parsed(
+        self,
+        stage: str,
+        messages: Sequence[Message],
+        parse: Callable[[str], ValueT],
+        *,
+        repairs: int = REPAIRS,
+        role: str = WRITER,
+        draw: int = 0,
+        **settings: Any,
+    ) -> ValueT:
+        """What `parse` makes of the answer; it raises `Malformed` to have it repaired.
+
+        Raises:
+            Drop: it stayed unusable (`Unscored` if a judge's).
+        """
+        asked, reason = list(messages), ""
+        for attempt in range(1 + repairs):
+            text = await self.said(stage, asked, role=role, draw=draw + 1000 * attempt, **settings)
+            try:
+                return parse(text)
+            except Malformed as fault:
+                reason = str(fault)
+            if text:  # an empty answer is drawn anew, any other is shown back with what is wrong
+                asked = [*messages, assistant(text[:SHOWN_BACK]), user(_REPAIR.format(fault=reason))]
+        ended = Unscored if role == JUDGE else Drop
+        raise ended(f"{stage}: {reason} (in {1 + repairs} answers)")
+
+    async def said(
+        self, stage: str, messages: Sequence[Message], *, role: str = WRITER, draw: int = 0, **settings: Any
+    ) -> str:
+        """One answer as it is, without the thought before it; it may be empty.
+
+        Args:
+            role: "writer" or "judge".
+            draw: 0, 1, 2, ... for several answers to the same prompt.
+            settings: `max_tokens` (always given), `temperature`, `top_p`, `stop`, `response_format`.
+        """
+        endpoint = self.exchange.endpoints[role]
+        assert "max_tokens" in settings, f"{stage}: say max_tokens"
+        if endpoint.context is not None:
+            room = endpoint.context - int(SAFETY * estimate_tokens(list(messages)))
+            if room < LEAST_ANSWER:
+                raise Drop(f"{stage}: the prompt does not fit the model's {endpoint.context} tokens")
+            settings["max_tokens"] = min(settings["max_tokens"], room)
+        request = Request(
+            model=endpoint.model,
+            messages=list(messages),
+            parameters={name: value for name, value in settings.items() if value is not None},
+            seed=derive_seed(self.seed, draw) >> 32,
+        )
+        key = request.key()
+        answer = await self.exchange.answer(role, stage, request, key)
+        self.keys.append(key)
+        if answer.finish == "content_filter":
+            raise Drop(f"{stage}: withheld by the endpoint's content filter")
+        if answer.finish == "length" and not self.keep_cut:
+            raise Drop(f"{stage}: cut at {settings['max_tokens']} tokens")
+        return after_thoughts(answer.text).strip()
+
+
+def system(text: str) -> Message:
+    """A system message."""
+    return {"role": "system", "content": text}
+
+
+def user(text: str, pictures: Sequence[str] = ()) -> Message:
+    """A user message, with pictures made by `Ask.picture` before the text."""
+    if not pictures:
+        return {"role": "user", "content": text}
+    shown = [{"type": "image_url", "image_url": {"url": picture}} for picture in pictures]
+    return {"role": "user", "content": [*shown, {"type": "text", "text": text}]}
+
+
+def assistant(text: str) -> Message:
+    """A message of the model's."""
+    return {"role": "assistant", "content": text}
+
+
+def fill(template: str, **values: str) -> str:
+    """`template` with each `{name}` replaced once, by one pass: a value that spells a placeholder stays as it is.
+
+    >>> fill("{a} {b}", a="{b}", b="c")
+    '{b} c'
+    """
+    try:
+        return template.format_map(values)
+    except (KeyError, IndexError, ValueError) as error:
+        raise AssertionError(f"a template asks for {error}") from error
+
+
+_REPAIR = (
+    "This answer cannot be used: {fault}. Give the whole answer again, in exactly the form that was asked for and with "
+    "nothing before or after it."
+)
+
+
+def _not_empty(text: str) -> str:
+    if not text:
+        raise Malformed("the answer is empty")
+    return text
