@@ -53,8 +53,8 @@ def _benchmark(name: str, arguments: list[str]) -> int:
     class Words:
         out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = FOLDER / name
         """folder of the result"""
-        settings: Annotated[Settings, tyro.conf.arg(name="")] = Settings()
-        options: Annotated[benchmark.Options, tyro.conf.arg(name="")] = benchmark.Options()
+        settings: Annotated[Settings, tyro.conf.arg(name="")]
+        options: Annotated[benchmark.Options, tyro.conf.arg(name="")]
 
     words: Any = parse(Words, arguments, verb=f"eval {name}", about=benchmark.__doc__)
     planned = plan(name, benchmark, words.settings, words.options)

@@ -1,8 +1,8 @@
 """LongBench v2: four-choice questions on long contexts (arXiv 2412.15204).
 
-Four ways to ask: `direct`; `cot`, which thinks in a first call with the document and answers in a second one without it;
-`no_context`, the memorisation probe; `rag`, the best chunks of the document in its order. The wording is ours, the answer
-sentence is the published one, because it is what the extraction rule reads.
+Four ways to ask: `direct`; `cot`, which thinks in a first call with the document and answers in a second one without
+it; `no_context`, the memorisation probe; `rag`, the best chunks of the document in its order. The wording is ours, the
+answer sentence is the published one, because it is what the extraction rule reads.
 
 Retrieval here is BM25 where the paper has embeddings; chunks are of 512 tokens of the model's own tokenizer.
 """
@@ -19,7 +19,7 @@ from godwit.evals.harness.outcomes import Figure, Outcome
 from godwit.evals.harness.published import Table
 from godwit.evals.metrics.longbench_v2 import Answered, accuracy_cells, extract_answer
 from godwit.rewards import Compat
-from godwit.text.bm25 import best_pieces
+from godwit.text.bm25 import by_words
 
 TITLE, DATA, FILE, ID = "LongBench v2", "hf:THUDM/LongBench-v2", "data.json", "id"
 METRICS = ("accuracy",)
@@ -27,6 +27,7 @@ MAX_TOKENS, TEMPERATURE = 128, 0.1
 COT_TOKENS = 1024
 CHUNK_TOKENS = 512
 
+_TEXT = "Read this text, then answer a question about it.\n\n<text>\n{{context}}\n</text>"
 _QUESTION = """Question: {{question}}
 Choices:
 (A) {{a}}
@@ -35,9 +36,8 @@ Choices:
 (D) {{d}}"""
 _FORM = 'End with one sentence of this form: "The correct answer is (X)", where X is A, B, C or D.'
 PROMPTS = {
-    "direct": f"Read this text, then answer a question about it.\n\n<text>\n{{{{context}}}}\n</text>\n\n{_QUESTION}\n\n{_FORM}",
-    "cot": f"Read this text, then answer a question about it.\n\n<text>\n{{{{context}}}}\n</text>\n\n{_QUESTION}\n\n"
-    "Think step by step:",
+    "direct": f"{_TEXT}\n\n{_QUESTION}\n\n{_FORM}",
+    "cot": f"{_TEXT}\n\n{_QUESTION}\n\nThink step by step:",
     "cot_answer": "A text, which is left out here, was read to answer a question about it.\n\n"
     f"{_QUESTION}\n\nThe reader's thoughts:\n{{{{thoughts}}}}\n\nChoose the single most likely answer. {_FORM}",
     "no_context": f"Answer this question as well as you can.\n\n{_QUESTION}\n\n{_FORM}",
@@ -82,20 +82,23 @@ class Options:
 async def answer(row: Row, ask: Ask, options: Options, kit: Kit) -> Reply:
     """One call, or two for cot."""
     if options.ask == "cot":
-        prompt = fill(PROMPTS["cot"], _question(row) | {"context": row.context.strip()})
-        thoughts = await ask(kit.fit(prompt), max_tokens=COT_TOKENS)
+        thoughts = await ask(kit.fit(render(row, options, kit)), max_tokens=COT_TOKENS)
         final = fill(PROMPTS["cot_answer"], _question(row) | {"thoughts": thoughts.text.strip()})
         return await ask(kit.fit(final))
     return await ask(kit.fit(render(row, options, kit)))
 
 
 def render(row: Row, options: Options, kit: Kit) -> str:
-    """The prompt of a way to ask in one call."""
+    """The prompt of a way to ask; of cot its first."""
     values = _question(row)
     if options.ask == "no_context":
         return fill(PROMPTS["no_context"], values)
-    context = row.context.strip() if options.ask == "direct" else _pieces(row, options.chunks, kit)
+    context = _pieces(row, options.chunks, kit) if options.ask == "rag" else row.context.strip()
     return fill(PROMPTS[options.ask], values | {"context": context})
+
+
+longest_prompt = render
+"""What must fit into the model; cot's first prompt is as long as the direct one."""
 
 
 async def score(row: Row, reply: Reply, judge: Judge, options: Options, kit: Kit) -> Outcome:
@@ -139,7 +142,7 @@ def _pieces(row: Row, count: int, kit: Kit) -> str:
         raise GodwitError("rag cuts the text by tokens; give --tokenizer FOLDER")
     pieces = chunks(row.context.strip(), spans(kit.tokenizer, row.context.strip()))
     query = "\n".join(_question(row).values())
-    kept = best_pieces(pieces, query, count)
+    kept = sorted(by_words([query], pieces, count=count)[0])
     return "\n\n".join(f"[{number}] {pieces[place]}" for number, place in enumerate(kept, start=1))
 
 
@@ -171,6 +174,6 @@ PUBLISHED = Table(
         "chance": (25.0, 25.0),
     },
     caution="All 503 questions; the paper's prompts, truncated at 120,000 tokens (200,000 for Claude). Its code leaves "
-    "failed calls out of the denominator. Length buckets hold different tasks: compare models within one, not one model "
-    "across them.",
+    "failed calls out of the denominator. Length buckets hold different tasks: compare models within one, not one "
+    "model across them.",
 )

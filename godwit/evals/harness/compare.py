@@ -1,7 +1,7 @@
 """Two runs of one benchmark against each other, sample by sample.
 
-Paired: only samples that both have a score for count, so what is common to both (hard questions) falls out. Refused where
-the difference would not be the models': other data, other prompts, another judge.
+Paired: only samples that both have a score for count, so what is common to both (hard questions) falls out. Refused
+where the difference would not be the models': other data, other prompts, another judge.
 """
 
 import html

@@ -118,6 +118,8 @@ def checked(endpoint: Endpoint, *, option: str) -> Endpoint:
             raise _no_endpoint(endpoint, option, error) from None
     if not getattr(reply, "choices", None):
         raise _no_endpoint(endpoint, option, reply)
+    if reply.usage is not None and not isinstance(reply.usage.total_tokens, int):
+        raise GodwitError(f"{option} {endpoint.url} counts usage without total_tokens, which inspect_ai cannot read")
     return endpoint
 
 

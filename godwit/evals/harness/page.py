@@ -74,7 +74,7 @@ def _warnings(result: Result) -> str:
     if result.rehearsal:
         found.append(
             "A rehearsal: bundled samples, a bundled model of a few million parameters, which also stands in for the "
-            "judge where there is one, and replies cut short. It shows the files and the page; the figures mean nothing."
+            "judge where there is one, and replies cut short. It shows files and page; the figures mean nothing."
         )
     if result.num_failed:
         found.append(
@@ -121,9 +121,9 @@ def _samples(samples: Sequence[tuple[str, Outcome, str]]) -> str:
         values = ", ".join(f"{metric} {value:.4g}" for metric, value in outcome.values.items())
         missing = "; ".join(f"{metric} unscored: {reason}" for metric, reason in outcome.unscored.items())
         line = "; ".join(filter(None, [values, missing, f"failed: {outcome.failed}" if outcome.failed else ""]))
-        text = reply if len(reply) <= SHOWN_CHARACTERS else reply[:SHOWN_CHARACTERS] + " [...]"
-        parts.append(
-            f"<details><summary>{html.escape(name)}: {html.escape(line)}</summary><pre>{html.escape(text)}</pre></details>"
-        )
-    note = f"the first {min(len(samples), SHOWN_SAMPLES)} of {len(samples)}; all are in samples.jsonl, whole prompts in logs/"
+        text = html.escape(reply if len(reply) <= SHOWN_CHARACTERS else reply[:SHOWN_CHARACTERS] + " [...]")
+        summary = html.escape(f"{name}: {line}")
+        parts.append(f"<details><summary>{summary}</summary><pre>{text}</pre></details>")
+    count = min(len(samples), SHOWN_SAMPLES)
+    note = f"the first {count} of {len(samples)}; all are in samples.jsonl, whole prompts in logs/"
     return section("Samples", note, *parts)

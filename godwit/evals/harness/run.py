@@ -1,7 +1,7 @@
 """A benchmark from its settings to its result folder: check, ask, score, write.
 
     out/config.json, provenance.json    what was asked for, where it ran
-    out/logs/                           inspect_ai's logs, with every prompt and reply: `inspect view --log-dir out/logs`
+    out/logs/                           inspect_ai's logs, every prompt and reply: `inspect view --log-dir out/logs`
     out/samples.jsonl                   one line a sample: scores, details, replies, the judge's words
     out/result.json, report.html        the figures
 
