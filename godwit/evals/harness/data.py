@@ -26,11 +26,12 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 @dataclass(frozen=True)
 class Rows(Generic[RowT]):
-    """Rows by id, in the file's order, where they are from, and the hash of the file's bytes."""
+    """Rows by id, in the file's order, where they are from, the hash of the file's bytes, and its folder."""
 
     by_id: dict[str, RowT]
     source: str
     digest: str
+    folder: Path
 
 
 def read_rows(source: str, row: type[RowT], *, id_field: str | None, file: str) -> Rows[RowT]:
@@ -56,7 +57,7 @@ def read_rows(source: str, row: type[RowT], *, id_field: str | None, file: str) 
         by_id[name] = checked
     if not by_id:
         raise GodwitError(f"{source} has no rows; give a file with at least one")
-    return Rows(by_id, source, _hash(content))
+    return Rows(by_id, source, _hash(content), path.parent)
 
 
 def _hash(content: bytes) -> str:

@@ -64,11 +64,13 @@ class Kit:
     Attributes:
         seed: of whatever a benchmark draws.
         tokenizer: the model's `tokenizer.json`, if known.
+        folder: where the data's file lies, and files it names.
         max_input: tokens a rendered prompt may have; longer ones lose their middle. None: no limit.
     """
 
     seed: int = 0
     tokenizer: Path | None = None
+    folder: Path = Path()
     max_input: int | None = None
 
     def fit(self, prompt: str) -> str:

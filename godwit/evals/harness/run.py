@@ -146,7 +146,12 @@ def run(planned: Plan, out: Path) -> Result:
                 if same
                 else _endpoint(stack, settings.judge, settings.judge_name, settings.judge_key_env, "--judge")[0]
             )
-        kit = Kit(seed=settings.seed, tokenizer=settings.tokenizer or served, max_input=settings.max_input)
+        kit = Kit(
+            seed=settings.seed,
+            tokenizer=settings.tokenizer or served,
+            folder=planned.rows.folder,
+            max_input=settings.max_input,
+        )
         _check_lengths(planned, model, kit)
         folder.create(config)
         stack.enter_context(folder.lock())

@@ -237,7 +237,7 @@ def _judge(pin: JudgePin | None) -> Callable[..., Any]:
 def _message(prompt: str, images: Sequence[str]) -> ChatMessageUser:
     if not images:
         return ChatMessageUser(content=prompt)
-    return ChatMessageUser(content=[ContentText(text=prompt), *(ContentImage(image=image) for image in images)])
+    return ChatMessageUser(content=[*(ContentImage(image=image) for image in images), ContentText(text=prompt)])
 
 
 def _reply(output: ModelOutput) -> Reply:
