@@ -25,6 +25,8 @@ from godwit.nn.share_plan import SharePlan
 from godwit.ops.context import AttnContext
 from godwit.ops.index_topk_paged import tile_width
 
+NOT_FINITE = "index keys hold NaN or Inf: damaged weights, or training diverged"
+
 
 class LayerCache(NamedTuple):
     """One layer's pool: keys, values (None where they are part of the keys), tiles of index keys (None without)."""
@@ -41,10 +43,14 @@ class Cache:
         layers: the layers' pools.
         num_pages: how many pages each has.
         plan: which layers keep index keys; None for models without indexers.
+        mtp: the prediction layer's pool; None where nothing is drafted.
     """
 
-    def __init__(self, layers: list[LayerCache], *, num_pages: int, plan: SharePlan | None):
+    def __init__(
+        self, layers: list[LayerCache], *, num_pages: int, plan: SharePlan | None, mtp: LayerCache | None = None
+    ):
         self.layers = layers
+        self.mtp = mtp
         self.plan = plan
         self.pages = Pages(num_pages)
         # What computes over it, where that is prepared once; `godwit.models.extend` keeps it here.
@@ -66,10 +72,25 @@ class Cache:
         """A sequence that shares the full pages of another's beginning, see `Pages.fork`."""
         return self.pages.fork(sequence, length)
 
+    def copy_page(self, source: int, target: int) -> None:
+        """Copy a page's rows in every layer."""
+        width = tile_width()
+        for layer in self._all_layers:
+            for pool_GNA in (layer.k_GNA, layer.v_GNE):
+                if pool_GNA is not None:
+                    pool_GNA[:, target * PAGE :][:, :PAGE] = pool_GNA[:, source * PAGE :][:, :PAGE]
+            if layer.tiles_MBW is not None:
+                count = PAGE // width
+                layer.tiles_MBW[target * count :][:count] = layer.tiles_MBW[source * count :][:count]
+
+    @property
+    def _all_layers(self) -> list[LayerCache]:
+        return self.layers if self.mtp is None else [*self.layers, self.mtp]
+
     @property
     def bytes_per_token(self) -> int:
         """Memory that one token takes over all layers."""
-        kept = [tensor for layer in self.layers for tensor in layer if tensor is not None]
+        kept = [tensor for layer in self._all_layers for tensor in layer if tensor is not None]
         return sum(tensor.numel() * tensor.element_size() for tensor in kept) // (self.pages.num_pages * PAGE)
 
 
@@ -159,7 +180,7 @@ class LayerExtension(NamedTuple):
         """
         assert self.layer.tiles_MBW is not None, "the plan of the cache says that this layer shares"
         if k_TB.device.type == "cpu" and not k_TB.isfinite().all():
-            raise GodwitError("index keys hold NaN or Inf: damaged weights, or training diverged")
+            raise GodwitError(NOT_FINITE)
         row_T = self.extension.row_T
         width = self.layer.tiles_MBW.shape[2]
         self.layer.tiles_MBW[row_T // width, : k_TB.shape[1], row_T % width] = k_TB.float()

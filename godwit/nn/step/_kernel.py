@@ -19,7 +19,10 @@ INDEX_NORM_EPS = np.float32(1e-6)
 
 @numba.njit(cache=True)
 def layer(x, latent, index, feed, place, pool, tiles, rows, num_runs, sparse):  # noqa: ANN001 (compiled: inferred)
-    """Run a layer in place; `rows` (T, K) is what it attends to, filled first if it has an indexer and is `sparse`."""
+    """Run a layer in place; `rows` (T, K) is what it attends to, filled first if it has an indexer and is `sparse`.
+
+    False: the index keys hold NaN or Inf.
+    """
     num_tokens, heads = x.shape[0], latent.kv_b.shape[0]
     normed = normalised(x, latent.norm, latent.eps)
     c_q = multiplied(latent.q_a, normed)
@@ -27,8 +30,9 @@ def layer(x, latent, index, feed, place, pool, tiles, rows, num_runs, sparse):  
     c_q = normalised(c_q, latent.q_a_norm, LATENT_NORM_EPS)
     q = np.zeros((num_tokens, heads + -heads % 4, pool.shape[1]), np.float32)
     latents(normed, c_q, latent, place, pool, q)
+    finite = True
     if index.wk.shape[0] > 0:
-        store_index_keys(normed, index, place, tiles)
+        finite = store_index_keys(normed, index, place, tiles)
         if sparse:
             index_q, index_w = index_queries(normed, c_q, index, place, tiles.shape[1])
             select(index_q, index_w, tiles, place.page, place.table, place.document, place.visible, num_runs, rows)
@@ -45,6 +49,7 @@ def layer(x, latent, index, feed, place, pool, tiles, rows, num_runs, sparse):  
     add_bias(projected, latent.o_bias)
     add(x, projected)
     add_feed_forward(x, feed)
+    return finite
 
 
 @numba.njit(cache=True)
@@ -70,10 +75,10 @@ def latents(normed, c_q, w, place, pool, q):  # noqa: ANN001
 
 @numba.njit(cache=True)
 def store_index_keys(normed, w, place, tiles):  # noqa: ANN001
-    """LayerNorm and rotation of the index keys, into their tiles."""
+    """LayerNorm and rotation of the index keys, into their tiles; whether all are finite."""
     keys = multiplied(w.wk, normed)
     width, wide = keys.shape[1], tiles.shape[2]
-    key = np.empty(width, np.float32)
+    key, total = np.empty(width, np.float32), np.float32(0)
     for t in range(keys.shape[0]):
         mean = keys[t].mean()
         square = np.float32(0)
@@ -86,6 +91,8 @@ def store_index_keys(normed, w, place, tiles):  # noqa: ANN001
         rotate_first(keys[t], place.cos[t], place.sin[t], w.interleaved, key)
         for d in range(width):
             tiles[place.row[t] // wide, d, place.row[t] % wide] = key[d]
+            total += key[d]
+    return np.isfinite(total)
 
 
 @numba.njit(cache=True)
@@ -162,9 +169,8 @@ def route(score, w, expert, weight):  # noqa: ANN001
 
 
 @numba.njit(parallel=True, cache=True)
-def logits(x, norm, eps, head, num_parts, out):  # noqa: ANN001
-    """Final norm and output head, its rows divided among threads."""
-    normed = normalised(x, norm, eps)
+def logits(normed, head, num_parts, out):  # noqa: ANN001
+    """The output head, its rows divided among threads."""
     for part in numba.prange(num_parts):
         first, last = head.shape[0] * part // num_parts, head.shape[0] * (part + 1) // num_parts
         multiply(head[first:last], normed, out[:, first:last])

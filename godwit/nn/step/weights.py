@@ -117,7 +117,7 @@ def latent(layer: DecoderLayer) -> Latent:
     )
 
 
-def indexer_of(layer: DecoderLayer) -> Indexer | None:
+def indexer_of(layer: nn.Module) -> Indexer | None:
     """The layer's indexer, if it has one."""
     assert isinstance(layer.self_attn, MultiHeadLatentAttention), "see why_not"
     return layer.self_attn.indexer

@@ -1,0 +1,29 @@
+"""Deterministic mode: a request's tokens and log-probabilities are bit for bit the same, alone and in any company."""
+
+import pytest
+
+from godwit.base.errors import GodwitError
+from godwit.engine.params import SamplingParams
+from tests.engine.tiny import engine_of, model_of, prompt_of, run
+
+
+@pytest.mark.parametrize(("case", "mtp"), [("flash", False), ("glm5", True), ("glm52", False), ("glm45", False)])
+def test_batched_equals_alone(case: str, mtp: bool) -> None:
+    model = model_of(case, mtp)
+    settings = {"deterministic": True, "max_num_batched_tokens": 300, "speculate": 2 * mtp}
+    prompts = [prompt_of(n, seed=n) for n in (3, 20, 250, 254, 530)] + [prompt_of(530, seed=530)[:300]]
+    params = [SamplingParams(max_tokens=20, seed=n, logprobs=1, ignore_eos=True) for n in range(len(prompts))]
+    alone = [
+        run(engine_of(model, **settings, prefix_cache=False), [prompt], [one])[0]
+        for prompt, one in zip(prompts, params, strict=True)
+    ]
+    roomy, tight = engine_of(model, **settings), engine_of(model, **settings, num_pages=4)
+    for engine in (roomy, tight, roomy):
+        for output, expected in zip(run(engine, prompts, params), alone, strict=True):
+            assert output.outputs == expected.outputs
+    assert tight.stats().preemptions > 0 and roomy.stats().prefix_hit_tokens > 0
+
+
+def test_drafts_without_the_compiled_step_are_refused() -> None:
+    with pytest.raises(GodwitError, match="set speculate to 0"):
+        engine_of(model_of("flash-direct-query", True), deterministic=True, speculate=2)
