@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel
 
 from godwit.base.seeds import derive_seed
-from godwit.synth.endpoint import estimate_tokens
+from godwit.synth.endpoint import estimate_tokens, is_address
 from godwit.synth.exchange import JUDGE, WRITER, Exchange
 from godwit.synth.parse import model_in
 from godwit.synth.rows import Drop, Malformed, Unscored
@@ -75,7 +75,7 @@ class Ask(Generic[OptionsT]):
 
     def picture(self, path: str) -> str:
         """A picture file of the input (or an address, as it is) in the form that messages carry."""
-        if path.startswith(("http://", "https://", "data:")):
+        if is_address(path):
             return path
         file = self.folder / path
         kind = mimetypes.guess_type(file.name)[0] or ""

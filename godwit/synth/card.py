@@ -64,7 +64,7 @@ def card(made: Made) -> str:
         "## Settings",
         "",
         "```json",
-        json.dumps(made.settings, indent=2, ensure_ascii=False),
+        json.dumps(made.settings, indent=2, ensure_ascii=False).replace("```", "'''"),
         "```",
         "",
         "## What was left out",
@@ -99,7 +99,12 @@ def _reasons(spool: Spool) -> list[str]:
 
 def _markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
     cells = [head, ["---"] * len(head), *lines]
-    return ["| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in line) + " |" for line in cells]
+    return ["| " + " | ".join(_cell(cell) for cell in line) + " |" for line in cells]
+
+
+def _cell(text: str) -> str:
+    """One line that neither ends its cell nor opens a fence."""
+    return " ".join(text.split()).replace("|", "\\|").replace("`", "'")
 
 
 def _kind(hint: Any) -> str:

@@ -55,6 +55,7 @@ class Endpoint:
         key: a key that is no secret (of the model served for this run alone); else "".
         context: tokens the model takes, prompt and answer together; None if unknown.
         max_tokens_name: what the endpoint calls that parameter (`probe` finds out).
+        sees: whether it takes pictures; else they are left out of what is sent.
     """
 
     url: str
@@ -64,6 +65,7 @@ class Endpoint:
     context: int | None = None
     price: Price | None = None
     max_tokens_name: str = "max_tokens"
+    sees: bool = True
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
@@ -100,6 +102,11 @@ class Endpoint:
         if secret:
             text = text.replace(secret, "***")
         return " ".join(_KEYS.sub(lambda found: (found[1] or "") + "***", text).split())
+
+
+def is_address(path: str) -> bool:
+    """True for what is sent as it is, False for a file's path."""
+    return path.startswith(("http://", "https://", "data:"))
 
 
 def estimate_tokens(content: Any) -> int:

@@ -4,7 +4,7 @@ Also the ledger: what was sent now and what was there already, writers and judge
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from types import TracebackType
@@ -50,6 +50,17 @@ class Account:
             self.seconds += answer.seconds
         else:
             self.reused += 1
+
+
+def merged(accounts: Iterable[Account]) -> list[Account]:
+    """One account a role and stage, sorted."""
+    found: dict[tuple[str, str], Account] = {}
+    for account in accounts:
+        whole = found.setdefault((account.role, account.stage), Account(account.role, account.stage, account.model))
+        for name, value in vars(account).items():
+            if not isinstance(value, str):
+                setattr(whole, name, getattr(whole, name) + value)
+    return [found[key] for key in sorted(found)]
 
 
 class Exchange:

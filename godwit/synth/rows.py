@@ -31,6 +31,10 @@ class Row(BaseModel):
     def _number_is_a_name(cls, value: object) -> object:
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
+    def files(self) -> list[str]:
+        """Files that the row names, from the input's folder on; that they are there is checked with the input."""
+        return []
+
     def to(self, cls: type[RowT], **new: Any) -> RowT:
         """The next stage's row: its fields from this one, and the `new` ones."""
         unknown = set(new) - set(cls.model_fields)

@@ -5,7 +5,7 @@ ledger.json; the last is written when all the others are whole.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,7 +28,7 @@ from godwit.synth.pipeline import Pipeline
 from godwit.synth.probe import probe
 from godwit.synth.rows import Row
 from godwit.synth.source import Source
-from godwit.synth.walk import Outcome, Work, walk
+from godwit.synth.walk import Outcome, Work, together, walk
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +40,7 @@ class Plan:
         limit: only the first so many rows.
         structured, keep_cut: see `walk.Work`.
         max_cost: dollars this run may spend.
+        ray, ray_address: workers to run on by Ray (0: without it), and the cluster to join ("": one started here).
     """
 
     pipeline: Pipeline
@@ -54,6 +55,8 @@ class Plan:
     keep_cut: bool = False
     kind: Format = "jsonl"
     max_cost: float | None = None
+    ray: int = 0
+    ray_address: str = ""
     silent: bool = False
 
     def settings(self) -> dict[str, Any]:
@@ -153,6 +156,10 @@ async def drive(
 ) -> list[Account]:
     """Walk all `rows`, as many at a time as calls may be under way; `done` gets each row's outcomes, in any order."""
     work = work_of(plan)
+    if plan.ray:
+        from godwit.synth import on_ray
+
+        return await on_ray.drive(plan, work, rows, plan.out / FILE_NAME, done)
     waiting = iter(rows)
     async with Exchange(plan.endpoints, store=store, limits=plan.limits, max_cost=plan.max_cost) as exchange:
 
@@ -168,18 +175,6 @@ def work_of(plan: Plan) -> Work:
     """What is the same for all rows."""
     folder = plan.source if plan.source.is_dir() else plan.source.parent
     return Work(plan.pipeline, plan.options, folder, plan.seed, plan.structured, plan.keep_cut)
-
-
-async def together(coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Run them all; the first error stops the others and is raised as it is."""
-    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
-    try:
-        for task in asyncio.as_completed(tasks):
-            await task
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _settle(plan: Plan) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from godwit.base.errors import GodwitError
-from godwit.synth.endpoint import estimate_tokens
+from godwit.synth.endpoint import estimate_tokens, is_address
 from godwit.synth.parse import faults_of
 from godwit.synth.rows import Row, digest
 
@@ -76,6 +76,9 @@ class Source:
                 same = f"id {name!r}" if row.id else "the content (there is no id)"
                 faults.append(f"{place}: {same} is that of {seen[name]}")
             seen[name] = place
+            lost = [name for name in row.files() if not is_address(name) and not (self.folder / name).is_file()]
+            if lost:
+                faults.append(f"{place}: no such file: {lost[0]}")
             # Half of the estimate: what is over even so does not fit, whatever the tokenizer.
             if context is not None and (size := _size(row) // 2) > context:
                 faults.append(f"{place}: at least {size:,} tokens long; the model takes {context:,}")

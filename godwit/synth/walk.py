@@ -5,7 +5,7 @@ and the result is the same.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +14,8 @@ from godwit.synth.endpoint import Endpoint
 from godwit.synth.exchange import Exchange
 from godwit.synth.pipeline import Pipeline
 from godwit.synth.rows import GivenUp, Row
+
+LONGEST_REASON = 600
 
 
 class Work(NamedTuple):
@@ -91,7 +93,7 @@ async def _through(
         try:
             given = await stage(row, ask)
         except GivenUp as end:
-            return ended(end.status, stage.__name__, str(end))
+            return ended(end.status, stage.__name__, str(end)[:LONGEST_REASON])
         if isinstance(given, list):
             if not given:
                 return ended("dropped", stage.__name__, "nothing came of it")
@@ -103,3 +105,15 @@ async def _through(
         row = given
     record = {**row.model_dump(mode="json"), "id": name, "provenance": origin | {"prompt_hashes": ask.keys}}
     return [Outcome(origin["source_id"], path, True, record)]
+
+
+async def together(coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Run them all; the first error stops the others and is raised as it is."""
+    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
+    try:
+        for task in asyncio.as_completed(tasks):
+            await task
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

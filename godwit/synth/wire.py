@@ -55,7 +55,8 @@ def body_of(request: Request, endpoint: Endpoint, *, send_seed: bool, stream: bo
         parameters["seed"] = request.seed
     if stream:
         parameters |= {"stream": True, "stream_options": {"include_usage": True}}
-    return json.dumps({"model": request.model, "messages": request.messages, **parameters}).encode()
+    messages = request.messages if endpoint.sees else [_without_pictures(message) for message in request.messages]
+    return json.dumps({"model": request.model, "messages": messages, **parameters}).encode()
 
 
 def said(data: dict[str, Any]) -> Said:
@@ -126,6 +127,13 @@ def error_text(body: str) -> str:
     except (ValueError, KeyError, TypeError, RecursionError):
         return body
     return str(error.get("message", error)) if isinstance(error, dict) else str(error)
+
+
+def _without_pictures(message: dict[str, Any]) -> dict[str, Any]:
+    content = message["content"]
+    if isinstance(content, str):
+        return message
+    return {**message, "content": "\n".join(part["text"] for part in content if part["type"] == "text")}
 
 
 def _first(items: Any, data: dict[str, Any], name: str) -> dict[str, Any]:

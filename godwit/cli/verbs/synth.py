@@ -92,6 +92,10 @@ class Options:
     """of the data"""
     seed: int = 0
     """of every draw"""
+    ray: Annotated[int, tyro.conf.arg(metavar="WORKERS")] = 0
+    """run on so many workers by Ray; limits are divided among them"""
+    ray_address: str = ""
+    """of the Ray cluster; default one started on this machine"""
 
 
 def run(arguments: list[str]) -> int:
@@ -176,6 +180,8 @@ def _plan(pipeline: "Pipeline", general: Options, options: Any, stack: ExitStack
         keep_cut=general.keep_cut or bundled,
         kind=general.format,
         max_cost=general.max_cost,
+        ray=general.ray,
+        ray_address=general.ray_address,
     )
 
 
@@ -230,7 +236,9 @@ def _bundled(pipeline: "Pipeline", general: Options, stack: ExitStack) -> "dict[
         raise GodwitError("a model is named and no endpoint; give --endpoint URL")
     served: Any = stack.enter_context(serving("nano"))
     print("no --endpoint: the bundled model writes, which shows the way and is no author", flush=True)
-    endpoint = Endpoint(url=served.base_url, model=served.model, key_env="", key=served.api_key)
+    endpoint = Endpoint(url=served.base_url, model=served.model, key_env="", key=served.api_key, sees=False)
+    if pipeline.pictures:
+        print("(it has no eyes: pictures are left out)", flush=True)
     return {"writer": endpoint, "judge": endpoint} if pipeline.judged else {"writer": endpoint}
 
 

@@ -9,15 +9,15 @@ prompt, so two steps that read alike are two answers; an error or refusal of the
 Does not: choose instructions that need long answers (give those), or score quality (`godwit eval longbench_write`).
 """
 
-import re
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from godwit.rewards.length import length_score
-from godwit.synth.ask import Ask, assistant, fill, user
+from godwit.synth.ask import Ask, assistant, user
 from godwit.synth.rows import Drop, Row
+from godwit.synth.sections import Section, plan_sections, write_sections
 from godwit.text.words import count_words
 
 VERSION = 1
@@ -28,19 +28,6 @@ class Task(Row):
 
     instruction: str = Field(min_length=1)
     length: int | None = Field(default=None, gt=0)
-
-
-class Section(BaseModel):
-    """One step of a plan."""
-
-    main_point: str = Field(min_length=1)
-    words: int = Field(ge=1, le=20_000)
-
-
-class Plan(BaseModel):
-    """What the planner answers."""
-
-    sections: list[Section] = Field(min_length=1)
 
 
 class Planned(Task):
@@ -86,36 +73,28 @@ async def plan(row: Task, ask: Ask[Options]) -> Planned:
     options = ask.options
     if options.only_with_length and row.length is None:
         raise Drop("the instruction names no length")
-    wanted = "" if row.length is None else f" The sections' words must add up to about {row.length}."
-    prompt = fill(_PLAN, instruction=row.instruction, wanted=wanted)
-    found = await ask.json(
-        "plan", [user(prompt)], Plan, max_tokens=options.plan_tokens, temperature=options.temperature
+    sections = await plan_sections(
+        ask,
+        row.instruction,
+        length=row.length,
+        max_sections=options.max_sections,
+        max_tokens=options.plan_tokens,
+        temperature=options.temperature,
     )
-    if len(found.sections) > options.max_sections:
-        raise Drop(f"{len(found.sections)} sections, more than {options.max_sections}")
-    return row.to(Planned, plan=found.sections)
+    return row.to(Planned, plan=sections)
 
 
 async def write(row: Planned, ask: Ask[Options]) -> Written:
-    """One call a section, each with the whole plan and what is written so far; then the filters."""
+    """One call a section; then the filters."""
     options = ask.options
-    outline = outline_of(row.plan)
-    written: list[str] = []
-    for number, section in enumerate(row.plan, start=1):
-        so_far = "\n\n".join(written) if options.prefix == "whole" else ""
-        prompt = fill(
-            _WRITE,
-            instruction=row.instruction,
-            outline=outline,
-            so_far=so_far or "(nothing yet)",
-            number=str(number),
-            step=f"{section.main_point} (about {section.words} words)",
-        )
-        text = await ask.text(
-            "write", [user(prompt)], max_tokens=options.section_tokens, temperature=options.temperature
-        )
-        written.append(without_marker(text))
-    text = "\n\n".join(part for part in written if part)
+    text = await write_sections(
+        ask,
+        row.instruction,
+        row.plan,
+        see_text_so_far=options.prefix == "whole",
+        max_tokens=options.section_tokens,
+        temperature=options.temperature,
+    )
     words = count_words(text)
     score = None if row.length is None else round(length_score(words, row.length), 4)
     if words < options.min_words:
@@ -127,58 +106,3 @@ async def write(row: Planned, ask: Ask[Options]) -> Written:
 
 
 STAGES = (plan, write)
-
-
-def outline_of(sections: list[Section]) -> str:
-    """A plan as lines."""
-    lines = (f"{number}. {each.main_point} - {each.words} words" for number, each in enumerate(sections, start=1))
-    return "\n".join(lines)
-
-
-def without_marker(text: str) -> str:
-    """A section without the label that models like to put before it ("Paragraph 3:", "**Section 2**", "第三段：")."""
-    return _MARKER.sub("", text, count=1).strip()
-
-
-_MARKER = re.compile(
-    r"\A\s*[#*\s]*(?:(?:paragraph|section|part)\s+\d{1,3}|第[\d一二三四五六七八九十百]{1,4}[段节部]分?)\s*(?:[:：.\-–—]|\*\*|$)[*\s]*",
-    flags=re.IGNORECASE | re.MULTILINE,
-)
-_PLAN = """\
-Somebody wants the following text to be written:
-
-<instruction>
-{instruction}
-</instruction>
-
-Do not write it yet. Plan it: divide the whole text into sections that one writer can write one after the other, each of
-200 to 1000 words. For each section say in one or two sentences what it must bring (people, facts, arguments, events,
-whatever the text is made of), and how many words it shall have.{wanted} Together the sections must cover all that is
-asked for, without repeating each other. Write the plan in the language of the instruction.
-
-Answer with JSON in this form and nothing else:
-{{"sections": [{{"main_point": "...", "words": 400}}, ...]}}"""
-_WRITE = """\
-You are writing a long text, section by section. This is what was asked for:
-
-<instruction>
-{instruction}
-</instruction>
-
-The plan of the whole:
-
-<plan>
-{outline}
-</plan>
-
-What is written so far:
-
-<text>
-{so_far}
-</text>
-
-Now write section {number}: {step}.
-
-Go on smoothly from the text so far and repeat nothing of it. Write only this section, in the language of the
-instruction; a short heading is fine where the kind of text has them. Do not round off the whole text unless this is the
-last section: no summary, no outlook, no closing remark. Add no comment of your own."""

@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 from godwit.rewards.length import length_score
-from godwit.synth.pipelines.agentwrite import without_marker
+from godwit.synth.sections import without_marker
 from tests.synth.endpoint import prompt_of
 from tests.synth.harness import finishes
 
