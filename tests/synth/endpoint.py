@@ -167,11 +167,13 @@ def _completion(text: str, more: dict[str, Any], request: dict[str, Any]) -> dic
     prompt = json.dumps(request["messages"])
     message = {"role": "assistant", "content": text}
     choice = {"index": 0, "message": message, "finish_reason": more.get("finish_reason", "stop")}
-    return {"object": "chat.completion", "choices": [choice], "usage": _usage(prompt, text)}
+    head = {"id": "chat-1", "object": "chat.completion", "created": 0, "model": request["model"]}
+    return {**head, "choices": [choice], "usage": _usage(prompt, text)}
 
 
 def _usage(prompt: str, text: str) -> dict[str, int]:
-    return {"prompt_tokens": len(prompt) // 4 + 1, "completion_tokens": len(text) // 4 + 1}
+    asked, given = len(prompt) // 4 + 1, len(text) // 4 + 1
+    return {"prompt_tokens": asked, "completion_tokens": given, "total_tokens": asked + given}
 
 
 @contextmanager

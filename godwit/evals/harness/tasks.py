@@ -1,0 +1,291 @@
+"""Benchmarks as inspect_ai tasks: its concurrency, retries, logs and resuming around a benchmark's own two functions.
+
+The only file that imports inspect_ai. A sample is one call of `benchmark.answer` (the solver) and one of
+`benchmark.score` (the scorer). Logs lie in the folder `logs/` (`inspect view --log-dir` shows them, whole prompts
+included); a sample that is in a log is not asked again when the same run starts again, one that was under way is.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import openai
+from inspect_ai import Task, eval_set
+from inspect_ai.dataset import MemoryDataset, Sample
+from inspect_ai.log import EvalLog, EvalSample, read_eval_log, read_eval_log_sample_summaries
+from inspect_ai.model import (
+    ChatMessageUser,
+    ContentImage,
+    ContentText,
+    GenerateConfig,
+    Model,
+    ModelOutput,
+    get_model,
+)
+from inspect_ai.scorer import Score, Scorer, Target, mean, scorer, stderr
+from inspect_ai.solver import Generate, Solver, TaskState, solver
+
+from godwit.base.errors import GodwitError
+from godwit.evals.harness.endpoint import Endpoint
+from godwit.evals.harness.judge import JudgePin
+from godwit.evals.harness.kit import Kit, Reply, Verdict
+from godwit.evals.harness.outcomes import Outcome
+
+T = TypeVar("T")
+JUDGE_ROLE = "grader"
+SHOWN = 300
+"""Characters kept of a prompt's two ends in the per-sample file; the whole is in the logs."""
+
+
+class CallFailedError(GodwitError):
+    """The endpoint gave no reply: an error instead of one, also where it was sent as if it were text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calling:
+    """How the model under test is called."""
+
+    max_tokens: int
+    temperature: float
+    top_p: float
+    seed: int
+    concurrency: int
+    retries: int
+    timeout: int
+
+
+@dataclass
+class SampleRecord:
+    """One sample as it goes into `samples.jsonl`."""
+
+    id: str
+    outcome: Outcome
+    calls: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values."""
+        return {"id": self.id, "outcome": self.outcome.to_json(), "calls": self.calls, "seconds": self.seconds}
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens by role: the model under test and the judge apart."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a run left: a record for each sample, in the rows' order, and the tokens of this and earlier starts."""
+
+    records: list[SampleRecord]
+    model: Usage
+    judge: Usage
+
+
+def run_task(
+    benchmark: Any,
+    rows: Sequence[tuple[str, Any]],
+    *,
+    name: str,
+    version: str,
+    options: Any,
+    kit: Kit,
+    model: Endpoint,
+    judge: Endpoint | None,
+    pin: JudgePin | None,
+    calling: Calling,
+    logs: Path,
+    on_sample: Callable[[], None],
+) -> Ran:
+    """Run a benchmark's samples, or what is left of them in `logs`.
+
+    Args:
+        benchmark: a module of `godwit.evals.benchmarks`.
+        version: changes with whatever makes earlier samples another run's.
+        on_sample: called after each sample, for progress.
+    """
+    config = GenerateConfig(
+        max_tokens=calling.max_tokens,
+        temperature=calling.temperature,
+        top_p=calling.top_p,
+        seed=calling.seed,
+        max_connections=calling.concurrency,
+        max_retries=calling.retries,
+        timeout=calling.timeout,
+    )
+    tested = _model(model, config)
+    roles = {JUDGE_ROLE: _model(judge, GenerateConfig(max_connections=calling.concurrency))} if judge else {}
+    by_id = dict(rows)
+    task = Task(
+        dataset=MemoryDataset([Sample(input=f"{name} {row_id}", id=row_id) for row_id in by_id], name=name),
+        solver=_solver(benchmark, by_id, options, kit),
+        scorer=_scorer(benchmark, by_id, options, kit, pin, on_sample),
+        name=name,
+        version=version,
+    )
+    _done, found = eval_set(
+        [task],
+        log_dir=str(logs),
+        model=tested,
+        model_roles=roles,
+        display="none",
+        log_level="error",
+        log_format="eval",
+        log_buffer=1,  # each finished sample is on disk, so a killed run loses only those under way
+        retry_attempts=0,
+        retry_immediate=False,
+        ctl_server=False,
+        fail_on_error=True,  # the log of a run with failed samples stays open for the next start
+        continue_on_fail=True,
+        max_samples=calling.concurrency,
+    )
+    return _ran(found, list(by_id), tested, roles.get(JUDGE_ROLE))
+
+
+def num_finished(logs: Path) -> int:
+    """Samples that earlier starts have finished."""
+    files = sorted(logs.glob("*.eval"))
+    return sum(1 for found in read_eval_log_sample_summaries(str(files[-1])) if not found.error) if files else 0
+
+
+def _model(endpoint: Endpoint, config: GenerateConfig) -> Model:
+    return get_model(
+        f"openai-api/endpoint/{endpoint.model}",
+        base_url=endpoint.url,
+        api_key=endpoint.secret(),
+        config=config,
+        memoize=False,
+    )
+
+
+def _solver(benchmark: Any, rows: dict[str, Any], options: Any, kit: Kit) -> Solver:
+    @solver(name="answer")
+    def answer() -> Solver:
+        async def solve(state: TaskState, generate: Generate) -> TaskState:
+            calls: list[dict[str, Any]] = []
+
+            async def ask(prompt: str, *, max_tokens: int | None = None, images: tuple[str, ...] = ()) -> Reply:
+                settings = GenerateConfig() if max_tokens is None else GenerateConfig(max_tokens=max_tokens)
+                output = await get_model().generate([_message(prompt, images)], config=settings)
+                reply = _reply(output)
+                calls.append(_call(prompt, reply))
+                return reply
+
+            final = await benchmark.answer(rows[str(state.sample_id)], ask, options, kit)
+            state.output = ModelOutput.from_content(str(state.model), final.text)
+            state.metadata = {"final": asdict(final), "calls": calls}
+            return state
+
+        return solve
+
+    return answer()
+
+
+def _scorer(
+    benchmark: Any, rows: dict[str, Any], options: Any, kit: Kit, pin: JudgePin | None, on_sample: Callable[[], None]
+) -> Scorer:
+    @scorer(metrics=[mean(), stderr()], name="outcome")
+    def outcome() -> Scorer:
+        async def score(state: TaskState, target: Target) -> Score:
+            final = Reply(**state.metadata["final"])
+            found = await benchmark.score(rows[str(state.sample_id)], final, _judge(pin), options, kit)
+            on_sample()
+            metadata = {"outcome": found.to_json()}
+            headline = benchmark.METRICS[0]
+            if headline in found.values:
+                return Score(value=found.values[headline], answer=final.text[:SHOWN], metadata=metadata)
+            reason = found.unscored.get(headline, "unscored")
+            return Score(value=float("nan"), explanation=reason, answer=final.text[:SHOWN], metadata=metadata)
+
+        return score
+
+    return outcome()
+
+
+def _judge(pin: JudgePin | None) -> Callable[..., Any]:
+    async def ask(prompt: str, parse: Callable[[str], T | None], *, images: tuple[str, ...] = ()) -> Verdict[T]:
+        assert pin is not None, "a benchmark that needs a judge was started without one"
+        replies: list[str] = []
+        reason = "no attempt was made"
+        for attempt in range(pin.attempts):
+            config = GenerateConfig(
+                temperature=pin.temperature if attempt == 0 else pin.retry_temperature,
+                seed=pin.seed + attempt,
+                max_tokens=pin.max_tokens,
+                max_retries=5,
+            )
+            try:
+                output = await get_model(role=JUDGE_ROLE).generate([_message(prompt, images)], config=config)
+                reply = _reply(output).text
+            except (openai.APIError, CallFailedError) as error:
+                return Verdict(None, tuple(replies), f"the judge's call failed: {type(error).__name__}")
+            replies.append(reply)
+            value = parse(reply)
+            if value is not None:
+                return Verdict(value, tuple(replies))
+            reason = f"{attempt + 1} replies of the judge hold no verdict"
+        return Verdict(None, tuple(replies), reason)
+
+    return ask
+
+
+def _message(prompt: str, images: Sequence[str]) -> ChatMessageUser:
+    if not images:
+        return ChatMessageUser(content=prompt)
+    return ChatMessageUser(content=[*(ContentImage(image=image) for image in images), ContentText(text=prompt)])
+
+
+def _reply(output: ModelOutput) -> Reply:
+    if output.error or not output.choices:
+        raise CallFailedError("the endpoint sent an error in place of a reply")
+    usage = output.usage
+    return Reply(
+        text=output.completion,
+        finish="length" if output.stop_reason in ("max_tokens", "model_length") else str(output.stop_reason),
+        input_tokens=usage.input_tokens if usage else 0,
+        output_tokens=usage.output_tokens if usage else 0,
+    )
+
+
+def _call(prompt: str, reply: Reply) -> dict[str, Any]:
+    shown = prompt if len(prompt) <= 2 * SHOWN else f"{prompt[:SHOWN]} [...] {prompt[-SHOWN:]}"
+    digest = hashlib.blake2b(prompt.encode(errors="surrogatepass"), digest_size=8).hexdigest()
+    return {"prompt": shown, "prompt_characters": len(prompt), "prompt_hash": digest, "reply": asdict(reply)}
+
+
+def _ran(logs: list[EvalLog], ids: list[str], model: Model, judge: Model | None) -> Ran:
+    (header,) = logs
+    if header.location and not header.samples:
+        header = read_eval_log(header.location)
+    by_id = {str(sample.id): sample for sample in header.samples or []}
+    records = [_record(row_id, by_id.get(row_id)) for row_id in ids]
+    totals = {"model": Usage(), "judge": Usage()}
+    for sample in by_id.values():
+        for role, usage in _usage_by_role(sample).items():
+            totals[role] = Usage(totals[role].input_tokens + usage[0], totals[role].output_tokens + usage[1])
+    return Ran(records, totals["model"], totals["judge"])
+
+
+def _usage_by_role(sample: EvalSample) -> dict[str, tuple[int, int]]:
+    """From the sample's own calls: the same model may be tested and judge."""
+    found = {"model": (0, 0), "judge": (0, 0)}
+    for event in sample.events:
+        if event.event == "model" and event.output.usage:
+            role = "judge" if event.role == JUDGE_ROLE else "model"
+            usage = event.output.usage
+            found[role] = (found[role][0] + usage.input_tokens, found[role][1] + usage.output_tokens)
+    return found
+
+
+def _record(row_id: str, sample: EvalSample | None) -> SampleRecord:
+    score = (sample.scores or {}).get("outcome") if sample else None
+    if sample is None or score is None or score.metadata is None:
+        reason = sample.error.message.splitlines()[0][:200] if sample and sample.error else "not run"
+        return SampleRecord(row_id, Outcome(failed=reason))
+    outcome = Outcome.of_json(score.metadata["outcome"])
+    return SampleRecord(row_id, outcome, sample.metadata.get("calls", []), sample.total_time)
