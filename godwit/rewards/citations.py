@@ -46,32 +46,41 @@ class Statement:
 
 def parse_statements(answer: str, num_sentences: int) -> list[Statement]:
     """The statements of an answer about a context of `num_sentences` sentences; see the rules above."""
-    statements: list[Statement] = []
+    return [Statement(text, tuple(parse_spans(cites, num_sentences))) for text, cites in split_statements(answer)]
+
+
+def split_statements(answer: str) -> list[tuple[str, str]]:
+    """Text of each statement, and what its `<cite>` elements hold (one a line), by the first three rules above."""
+    statements: list[tuple[str, str]] = []
     place = 0
     while True:
         start = answer.find(_OPEN, place)
         stray = answer[place:] if start < 0 else answer[place:start]
         if len(stray.strip()) >= MIN_STRAY_CHARACTERS:
-            statements.append(Statement(stray))
+            statements.append((stray, ""))
         end = answer.find(_CLOSE, start) if start >= 0 else -1
         if end < 0:
             return statements
         inner = answer[start + len(_OPEN) : end]
         if inner.strip():
-            spans = parse_spans("".join(f"{cite}\n" for cite in elements(inner, "cite")), num_sentences)
-            statements.append(Statement(without_elements(inner, "cite"), tuple(spans)))
+            cites = "".join(f"{cite}\n" for cite in elements(inner, "cite"))
+            statements.append((without_elements(inner, "cite"), cites))
         place = end + len(_CLOSE)
 
 
-def parse_spans(cite: str, num_sentences: int, *, max_spans: int | None = MAX_SPANS) -> list[Span]:
-    """The spans in the text of a `<cite>` element: clipped, joined where adjacent, the first `max_spans` (None all)."""
+def parse_spans(cite: str, num_sentences: int, *, max_spans: int | None = MAX_SPANS, join: bool = True) -> list[Span]:
+    """The spans in the text of a `<cite>` element: clipped, the first `max_spans` (None all).
+
+    Args:
+        join: make one of two that adjoin, before they are counted.
+    """
     spans: list[Span] = []
     for match in _SPAN.finditer(cite):
         first, last = _number(match[1]), _number(match[2])
         if first > num_sentences - 1 or last < first:
             continue
         last = min(last, num_sentences - 1)
-        if spans and first == spans[-1].last + 1:
+        if join and spans and first == spans[-1].last + 1:
             spans[-1] = Span(spans[-1].first, last)
         else:
             spans.append(Span(first, last))

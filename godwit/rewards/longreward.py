@@ -51,14 +51,16 @@ def reward(scores: Mapping[str, float | None], *, compat: Compat = "paper") -> f
     return sum(known) if compat == "code" else fmean(known)
 
 
-def preference_pair(rewards: Sequence[float | None], *, min_scored: int = MIN_SCORED) -> tuple[int, int] | None:
+def preference_pair(
+    rewards: Sequence[float | None], *, min_scored: int = MIN_SCORED, compat: Compat = "paper"
+) -> tuple[int, int] | None:
     """Places of the best and the worst answer to one prompt, for DPO; equal ones go by their order (a stable sort).
 
-    None with fewer than `min_scored` scored answers, or when best and worst score alike (the code pairs those too).
+    None with fewer than `min_scored` scored answers, or when best and worst score alike ("code" pairs those too).
     """
     scored = [(value, place) for place, value in enumerate(rewards) if value is not None]
     if len(scored) < max(min_scored, 2):
         return None
     ranked = sorted(scored, key=lambda pair: -pair[0])
     best, worst = ranked[0], ranked[-1]
-    return None if best[0] == worst[0] else (best[1], worst[1])
+    return None if best[0] == worst[0] and compat == "paper" else (best[1], worst[1])

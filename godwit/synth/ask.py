@@ -7,7 +7,7 @@ import base64
 import copy
 import mimetypes
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -17,11 +17,13 @@ from godwit.base.seeds import derive_seed
 from godwit.synth.endpoint import estimate_tokens, is_address
 from godwit.synth.exchange import JUDGE, WRITER, Exchange
 from godwit.synth.parse import model_in
-from godwit.synth.rows import Drop, Malformed, Unscored
+from godwit.synth.rows import Drop, GivenUp, Malformed, Unscored
+from godwit.synth.tasks import together
 from godwit.synth.wire import Request
 from godwit.text.replies import after_thoughts
 
 OptionsT = TypeVar("OptionsT")
+ItemT = TypeVar("ItemT")
 ValueT = TypeVar("ValueT")
 ModelT = TypeVar("ModelT", bound=BaseModel)
 Message = dict[str, Any]
@@ -68,6 +70,32 @@ class Ask(Generic[OptionsT]):
         other = copy.copy(self)
         other.keys = list(self.keys)
         return other
+
+    async def each(
+        self, items: Iterable[ItemT], work: Callable[["Ask[OptionsT]", ItemT], Awaitable[ValueT]]
+    ) -> list[ValueT]:
+        """`work(ask, item)` of all items at once; what was asked is remembered in the items' order.
+
+        Raises:
+            GivenUp: the first, in that order, of the items that are given up; the others are finished before.
+        """
+        given = list(items)
+        asks = [self.fork() for _ in given]
+        ended: dict[int, GivenUp] = {}
+        found: dict[int, ValueT] = {}
+
+        async def one(place: int) -> None:
+            asks[place].keys = []
+            try:
+                found[place] = await work(asks[place], given[place])
+            except GivenUp as end:
+                ended[place] = end
+
+        await together(one(place) for place in range(len(given)))
+        self.keys += [key for ask in asks for key in ask.keys]
+        if ended:
+            raise ended[min(ended)]
+        return [found[place] for place in range(len(given))]
 
     def random(self, *names: str | int) -> random.Random:
         """Chance for the use called `names`: the same for this row in every run with this seed."""

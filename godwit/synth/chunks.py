@@ -6,6 +6,7 @@ are estimates (`endpoint.estimate_tokens`) and pieces end at blanks where there 
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from typing import NamedTuple
 
 from godwit.synth.endpoint import estimate_tokens
@@ -30,6 +31,12 @@ def chunks(text: str, size: int, *, tokenizer: Tokenizer | None = None) -> list[
     if not ends or ends[-1] != len(text):
         ends.append(len(text))
     return [Span(start, end) for start, end in zip([0, *ends], ends) if end > start]
+
+
+@cache
+def tokenizer_in(folder: str) -> Tokenizer | None:
+    """The tokenizer of a model folder, read once; None for "", which means estimates."""
+    return Tokenizer.load(folder) if folder else None
 
 
 def _token_ends(text: str, size: int, tokenizer: Tokenizer) -> Iterator[int]:

@@ -20,7 +20,8 @@ from godwit.synth.exchange import Account, Exchange, merged
 from godwit.synth.journal import Answer, Entry, Journal
 from godwit.synth.line import Limits
 from godwit.synth.rows import Row
-from godwit.synth.walk import Outcome, Work, together, walk
+from godwit.synth.tasks import together
+from godwit.synth.walk import Outcome, Work, walk
 
 if TYPE_CHECKING:
     from godwit.synth.run import Plan

@@ -28,7 +28,8 @@ from godwit.synth.pipeline import Pipeline
 from godwit.synth.probe import probe
 from godwit.synth.rows import Row
 from godwit.synth.source import Source
-from godwit.synth.walk import Outcome, Work, together, walk
+from godwit.synth.tasks import together
+from godwit.synth.walk import Outcome, Work, walk
 
 
 @dataclass(frozen=True, kw_only=True)

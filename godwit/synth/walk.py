@@ -5,7 +5,7 @@ and the result is the same.
 """
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -105,15 +105,3 @@ async def _through(
         row = given
     record = {**row.model_dump(mode="json"), "id": name, "provenance": origin | {"prompt_hashes": ask.keys}}
     return [Outcome(origin["source_id"], path, True, record)]
-
-
-async def together(coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Run them all; the first error stops the others and is raised as it is."""
-    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
-    try:
-        for task in asyncio.as_completed(tasks):
-            await task
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
