@@ -32,7 +32,7 @@ def test_it_looks_up_what_a_window_cannot_see(nano) -> None:
     tokenizer = Tokenizer.load(bundled.resolve("nano"))
     asked = {"task": "multi_key", "num_tokens": 2048, "num_samples": 6, "seed": 5}
     # Its card says more; the margin is for the samples, which differ a little between Python versions.
-    assert retrieval(nano, tokenizer, **asked).accuracy >= 0.5
+    assert retrieval(nano, tokenizer, **asked).accuracy >= 0.8
     assert retrieval(nano, tokenizer, **asked, window=512).accuracy <= 0.1
 
 
