@@ -35,6 +35,7 @@ from godwit.engine.text import OutputText
 from godwit.models.decoder import Decoder
 from godwit.models.draft import Drafter
 from godwit.nn.pages import PAGE, pages_for
+from godwit.nn.share_plan import SharePlan
 from godwit.text.tokenizer import Tokenizer
 
 
@@ -56,14 +57,16 @@ class Engine:
         if config.max_model_len is not None and config.max_model_len > longest:
             raise GodwitError(f"max_model_len is {config.max_model_len}; this model takes at most {longest}")
         wanted = config.max_model_len or longest
+        layers = model.config.num_hidden_layers
+        self._plan = None if config.plan is None else SharePlan.named(config.plan, layers)
         num_pages = config.num_pages or self._num_pages(wanted)
         self.max_model_len = min(wanted, num_pages * PAGE)
-        self.cache = model.new_cache(num_pages=num_pages, plan=config.plan, mtp=config.speculate > 0)
+        self.cache = model.new_cache(num_pages=num_pages, plan=self._plan, mtp=config.speculate > 0)
         self._runner = Runner(model, cache=self.cache, config=config)
         if config.speculate and config.deterministic and not self._runner.few:
             raise GodwitError(
-                "without a compiled step, several tokens at once are not bit for bit those one by one, so deterministic "
-                "mode cannot verify drafts; set speculate to 0"
+                "deterministic mode cannot verify drafts without the compiled step: several tokens at once are not bit "
+                "for bit those one by one; set speculate to 0"
             )
         self._prefix = PrefixCache(self.cache.pages) if config.prefix_cache else None
         self._scheduler = Scheduler(self.cache, prefix=self._prefix, config=config, replay=self._runner.few)
@@ -77,7 +80,7 @@ class Engine:
         self.weight_version = 0
 
     def _num_pages(self, length: int) -> int:
-        one = self.model.new_cache(num_pages=1, plan=self.config.plan, mtp=self.config.speculate > 0)
+        one = self.model.new_cache(num_pages=1, plan=self._plan, mtp=self.config.speculate > 0)
         return max(
             1, min(self.config.memory // (one.bytes_per_token * PAGE), pages_for(length) * self.config.max_num_seqs)
         )

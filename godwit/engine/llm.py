@@ -7,7 +7,7 @@
 Names are vLLM's. The model's chat format is `godwit.text.template`'s.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,7 @@ class LLM:
         prompts = [chat_prompt(self.tokenizer, one, tools=tools, enable_thinking=enable_thinking) for one in many]
         return self._run(prompts, prompts, sampling_params, use_tqdm)
 
-    def stream(self, prompt: Prompt, sampling_params: SamplingParams | None = None) -> Iterator[Delta]:
+    def stream(self, prompt: Prompt, sampling_params: SamplingParams | None = None) -> Generator[Delta, None, None]:
         """Continue one prompt; what comes, as it comes. Who stops early aborts it."""
         params = sampling_params or SamplingParams()
         name, left = self._add(self.ids(prompt), params), params.n

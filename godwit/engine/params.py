@@ -95,11 +95,6 @@ class SamplingParams:
             _real("logit_bias", value, -100, 100)
 
     @property
-    def greedy(self) -> bool:
-        """Whether the likeliest token is taken: nothing is drawn."""
-        return self.temperature == 0
-
-    @property
     def penalised(self) -> bool:
         """Whether logits depend on the tokens before."""
         return (self.presence_penalty, self.frequency_penalty, self.repetition_penalty) != (0, 0, 1)

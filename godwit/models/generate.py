@@ -1,4 +1,4 @@
-"""Sample continuations: prompts go through the model once, in chunks, then one token of each prompt at a time.
+"""Sample continuations where there is no engine (in training): prompts in chunks, then one token of each at a time.
 
 All prompts advance together over one cache, which holds them whole and is dropped at the end. No scheduling: prompts
 neither wait for each other nor for room.
@@ -16,6 +16,7 @@ from torch import Tensor
 from godwit.base.errors import GodwitError
 from godwit.base.seeds import derive_seed
 from godwit.models.decoder import Decoder
+from godwit.models.sampling import Draw, sample
 from godwit.nn.cache import Cache
 from godwit.nn.pages import Sequence as Cached
 from godwit.nn.pages import pages_for
@@ -62,7 +63,7 @@ def generate(
     _check_settings(max_new_tokens, temperature, top_p)
     ends = frozenset(eos_token_ids)
     device = model.lm_head_weight.device
-    generators = [torch.Generator().manual_seed(derive_seed(seed, "generate", place)) for place in range(len(prompts))]
+    seeds = [derive_seed(seed, "generate", place) for place in range(len(prompts))]
     sequences = [list(prompt) for prompt in prompts]
     limits = [min(len(prompt) + max_new_tokens, model.config.max_position_embeddings) for prompt in prompts]
     running = [place for place in range(len(prompts)) if len(sequences[place]) < limits[place]]
@@ -74,8 +75,9 @@ def generate(
     cached = {place: cache.open() for place in running}
     logits_BV = prefill(model, cache, list(cached.values()), [sequences[place] for place in running])
     while running:
-        for place, logits_V in zip(running, _checked(logits_BV), strict=True):
-            token = sample(logits_V, temperature=temperature, top_p=top_p, generator=generators[place])
+        counts = [len(sequences[place]) - len(prompts[place]) for place in running]
+        draws = [Draw(temperature, seeds[place], count, top_p=top_p) for place, count in zip(running, counts)]
+        for place, token in zip(running, sample(logits_BV.float().cpu(), draws), strict=True):
             sequences[place].append(token)
             if token in ends:
                 stopped.add(place)
@@ -87,16 +89,6 @@ def generate(
         Generation(tuple(sequence[len(prompt) :]), "stop" if place in stopped else "length")
         for place, (prompt, sequence) in enumerate(zip(prompts, sequences, strict=True))
     ]
-
-
-def sample(logits_V: Tensor, *, temperature: float, top_p: float, generator: torch.Generator) -> int:
-    """Draw one token id from float32 CPU logits `(V,)`; `generator` is used once, and not at all at temperature 0."""
-    if temperature == 0:
-        return int(logits_V.argmax())
-    probabilities_V, ids_V = torch.softmax(logits_V / temperature, dim=0).sort(descending=True, stable=True)
-    before_V = probabilities_V.cumsum(0) - probabilities_V
-    kept_V = probabilities_V * (before_V < top_p)
-    return int(ids_V[torch.multinomial(kept_V, 1, generator=generator)])
 
 
 def prefill(
@@ -121,16 +113,6 @@ def prefill(
             if done[place] == len(prompts[place]):
                 logits_V[place] = row_V
     return torch.stack([logits_V[place] for place in range(len(prompts))])
-
-
-def _checked(logits_BV: Tensor) -> Tensor:
-    """Float32 on the CPU, where all are finite."""
-    logits_BV = logits_BV.float().cpu()
-    if not logits_BV.isfinite().all():
-        raise GodwitError(
-            "the model's logits are not finite (NaN or Inf); its weights are damaged or its training diverged"
-        )
-    return logits_BV
 
 
 def _check(model: Decoder, prompts: Sequence[Sequence[int]]) -> None:

@@ -69,8 +69,8 @@ def test_preemption(case: str) -> None:
 
 def test_a_plan_given_at_load() -> None:
     model = model_of("glm5")
-    outputs = run(engine_of(model, plan="FSSF"), [prompt_of(200)], PARAMS)
-    assert_forward(model, outputs[0], plan="FSSF")
+    for plan, pattern in (("FSSF", "FSSF"), ("1/2", "FSFS")):
+        assert_forward(model, run(engine_of(model, plan=plan), [prompt_of(200)], PARAMS)[0], plan=pattern)
 
 
 @pytest.mark.parametrize("num_pages", [16, 3])

@@ -6,7 +6,8 @@ import torch
 
 from godwit.base.errors import GodwitError
 from godwit.engine.params import SamplingParams
-from godwit.engine.sampler import Row, logprobs_of, sample, uniform
+from godwit.engine.sampler import Row, logprobs_of, sample
+from godwit.models.sampling import uniform
 
 V = 40
 ROWS = 6000
@@ -43,6 +44,7 @@ def by_definition(z_V: torch.Tensor, params: SamplingParams) -> torch.Tensor:
     [
         {}, {"temperature": 0.5}, {"temperature": 3.0}, {"top_k": 4}, {"top_p": 0.6}, {"min_p": 0.1}, {"top_k": -1},
         {"top_k": 8, "top_p": 0.5, "min_p": 0.02, "temperature": 1.5}, {"top_p": 1e-9}, {"top_k": 1000},
+        {"temperature": 0.05},
     ],
 )  # fmt: skip
 def test_draws_follow_the_definition(changes: dict) -> None:

@@ -6,7 +6,7 @@ import torch
 from godwit.base.errors import GodwitError
 from godwit.models.decoder import Decoder
 from godwit.models.families import config_from_hf
-from godwit.models.generate import Generation, generate, sample
+from godwit.models.generate import Generation, generate
 from godwit.models.init import build
 from tests.models.parity import CASES
 
@@ -60,23 +60,6 @@ def test_length_is_bounded_by_the_model(model: Decoder) -> None:
 def test_nothing_to_do(model: Decoder) -> None:
     assert generate(model, []) == []
     assert generate(model, [[1]], max_new_tokens=0) == [Generation((), "length")]
-
-
-def test_frequencies_follow_temperature_and_top_p() -> None:
-    logits_V = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
-    generator = torch.Generator().manual_seed(0)
-
-    def shares(**settings: float) -> torch.Tensor:
-        draws = [sample(logits_V, generator=generator, **settings) for _ in range(4000)]
-        return torch.bincount(torch.tensor(draws), minlength=4) / 4000
-
-    assert torch.allclose(shares(temperature=1.0, top_p=1.0), logits_V.exp(), atol=0.03)
-    kept = torch.tensor([0.5, 0.3, 0.0, 0.0]) / 0.8
-    assert torch.allclose(shares(temperature=1.0, top_p=0.8), kept, atol=0.03)
-    assert torch.allclose(shares(temperature=1.0, top_p=1e-6), torch.tensor([1.0, 0.0, 0.0, 0.0]))
-    hot = torch.softmax(logits_V / 4, dim=0)
-    assert torch.allclose(shares(temperature=4.0, top_p=1.0), hot, atol=0.03)
-    assert sample(torch.tensor([1.0, 2.0, 2.0]), temperature=0, top_p=1.0, generator=generator) == 1
 
 
 @pytest.mark.parametrize(

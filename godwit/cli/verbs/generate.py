@@ -1,41 +1,43 @@
 """Continue texts with a trained model.
 
 Examples:
-  godwit generate runs/nano "def main("
+  godwit generate nano "def main("
   godwit generate runs/nano "import os" "class A:" --max-tokens 40 --temperature 0
   godwit generate path/to/hf_folder "Once" --seed 7 --json
+  godwit generate nano - < story.txt
 
-MODEL is a Hugging Face folder or the folder of a finished run. Every token runs the whole text again (there is no
-cache yet), so this is for samples, not for long outputs.
+MODEL is a bundled model, a Hugging Face folder or the folder of a finished run. One prompt is written as it comes,
+several run together and are written at the end. A prompt of - is read from standard input.
 """
 
 import json
+import sys
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from godwit.base.errors import GodwitError
 from godwit.cli.options import Positional, parse
-from godwit.cli.targets import model_folder
+from godwit.cli.sampling import SamplingOptions, Stopwatch
+
+if TYPE_CHECKING:
+    from godwit.engine.llm import LLM
+    from godwit.engine.params import SamplingParams
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(SamplingOptions):
     """Options of `godwit generate`."""
 
-    model: Annotated[Positional[str], tyro.conf.arg(metavar="MODEL")]
-    """folder of the model or of a finished run"""
-    prompts: Annotated[Positional[tuple[str, ...]], tyro.conf.arg(metavar="PROMPT...")]
+    model: Annotated[Positional[str], tyro.conf.arg(metavar="MODEL")] = tyro.MISSING
+    """bundled model, or folder of a model or of a finished run"""
+    prompts: Annotated[Positional[tuple[str, ...]], tyro.conf.arg(metavar="PROMPT...")] = ()
     """texts to continue"""
     max_tokens: int = 64
     """upper number of new tokens for each"""
-    temperature: float = 1.0
-    """0 takes the likeliest token each time"""
-    top_p: float = 1.0
-    """sample from the likeliest tokens that together hold this probability"""
-    seed: int = 0
-    """same seed, same text"""
+    stop: tuple[str, ...] = ()
+    """texts that end the output"""
     json: bool = False
     """print one JSON object a prompt"""
 
@@ -45,29 +47,40 @@ def run(arguments: list[str]) -> int:
     options = parse(Options, arguments, verb="generate", about=__doc__)
     if not options.prompts:
         raise GodwitError('no prompt given; type: godwit generate MODEL "some text"')
-    folder = model_folder(options.model)
-    from godwit.models.generate import generate
-    from godwit.models.weights import load
-    from godwit.text.tokenizer import Tokenizer
-
-    tokenizer = Tokenizer.load(folder)
-    model = load(folder)
-    # A prompt without any text starts where a document starts: behind the end of the one before.
-    prompts = [tokenizer.encode(prompt) or [tokenizer.endoftext_id] for prompt in options.prompts]
-    results = generate(
-        model,
-        prompts,
-        max_new_tokens=options.max_tokens,
-        temperature=options.temperature,
-        top_p=options.top_p,
-        seed=options.seed,
-        eos_token_ids=tokenizer.eos_token_ids,
-    )
-    for number, (prompt, result) in enumerate(zip(options.prompts, results, strict=True)):
-        text = tokenizer.decode(list(result.token_ids), skip_special=True)
+    prompts = [_read() if prompt == "-" else prompt for prompt in options.prompts]
+    llm = options.load(options.model)
+    params = [
+        options.params("generate", place, max_tokens=options.max_tokens, stop=options.stop)
+        for place in range(len(prompts))
+    ]
+    if len(prompts) == 1 and not options.json:
+        _stream(llm, prompts[0], params[0])
+        return 0
+    watch = Stopwatch()
+    for number, output in enumerate(llm.generate(prompts, params, use_tqdm=True)):
+        answer = output.outputs[0]
+        watch.count(len(answer.token_ids))
         if options.json:
-            row = {"prompt": prompt, "text": text, "num_tokens": len(result.token_ids), "finish": result.finish_reason}
-            print(json.dumps(row, ensure_ascii=False))
+            row = {"prompt": output.prompt, "text": answer.text, "num_tokens": len(answer.token_ids)}
+            print(json.dumps(row | {"finish": answer.finish_reason}, ensure_ascii=False))
         else:
-            print(("\n" if number else "") + prompt + text)
+            print(("\n" if number else "") + (output.prompt or "") + answer.text)
+    watch.say()
     return 0
+
+
+def _stream(llm: "LLM", prompt: str, params: "SamplingParams") -> None:
+    print(prompt, end="", flush=True)
+    watch = Stopwatch()
+    for delta in llm.stream(prompt, params):
+        watch.count(len(delta.token_ids))
+        print(delta.text, end="", flush=True)
+    print(flush=True)
+    watch.say()
+
+
+def _read() -> str:
+    try:
+        return sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError as error:
+        raise GodwitError(f"standard input is not UTF-8 ({error}); convert it, e.g. with iconv") from error
