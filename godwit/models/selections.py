@@ -20,6 +20,7 @@ from torch import Tensor
 from godwit.base.errors import GodwitError
 from godwit.models.decoder import Decoder
 from godwit.nn.attention import AttnInput, IndexStates
+from godwit.nn.layer import LayerOutput
 from godwit.nn.share_plan import SharePlan
 from godwit.ops.index_topk import index_topk
 from godwit.ops.indexer_kl import Teacher, indexer_kl
@@ -114,7 +115,7 @@ def look(
     used_TK: Tensor | None = None
     for number, layer in enumerate(model.decoder_layers()):
         own = share.is_full(number)
-        output = layer(x_TD, batch, None if own else used_TK)
+        output: LayerOutput = layer(x_TD, batch, None if own else used_TK)
         assert output.lesson is not None, "the batch teaches"
         if output.lesson.states is not None:
             choices[number] = index_topk(*output.lesson.states, context, topk=topk)

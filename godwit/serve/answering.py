@@ -6,7 +6,7 @@ streams are closed, and with that their pages are free.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, TypeVar
 
@@ -59,10 +59,10 @@ async def respond(server: ServerState, request: Request, job: Job) -> Response:
 
 
 async def _whole(
-    server: ServerState, request: Request, job: Job, chunks: AsyncIterator[Any], record: Record
+    server: ServerState, request: Request, job: Job, chunks: AsyncGenerator[Any, None], record: Record
 ) -> Response:
     async def run() -> None:
-        async with _time_limit(server, record), aclosing(chunks):  # pyrefly: ignore[bad-argument-type]
+        async with _time_limit(server, record), aclosing(chunks):
             async for _ in chunks:
                 pass
 
@@ -73,7 +73,7 @@ async def _whole(
     return JSONResponse(job.answer.whole())
 
 
-async def _first(server: ServerState, chunks: AsyncIterator[Any], record: Record) -> Any:
+async def _first(server: ServerState, chunks: AsyncGenerator[Any, None], record: Record) -> Any:
     async with _time_limit(server, record):
         return await anext(chunks)
 
@@ -83,7 +83,7 @@ def _gone(record: Record) -> Response:
     return Response(status_code=CLIENT_GONE)
 
 
-async def _chunks(server: ServerState, job: Job, record: Record) -> AsyncIterator[dict[str, Any]]:
+async def _chunks(server: ServerState, job: Job, record: Record) -> AsyncGenerator[dict[str, Any], None]:
     """The answer's chunks; keeps the books of the server and of the log. What is entered here is left here."""
     server.enter(job.num_choices)
     try:
@@ -104,15 +104,15 @@ async def _chunks(server: ServerState, job: Job, record: Record) -> AsyncIterato
             record.answer = [choice.get("message", choice) for choice in job.answer.whole()["choices"]]
 
 
-async def _deltas(server: ServerState, job: Job, name: str) -> AsyncIterator[tuple[int, Delta]]:
+async def _deltas(server: ServerState, job: Job, name: str) -> AsyncGenerator[tuple[int, Delta], None]:
     """Deltas of all prompts, as they come, with the number of their prompt."""
 
-    def stream(number: int) -> AsyncIterator[Delta]:
+    def stream(number: int) -> AsyncGenerator[Delta, None]:
         prompt = job.prompts[number]
         return server.engine.stream(prompt, job.params, request_id=f"{name}-{number}", priority=job.priority)
 
     if len(job.prompts) == 1:
-        async with aclosing(stream(0)) as deltas:  # pyrefly: ignore[bad-argument-type]
+        async with aclosing(stream(0)) as deltas:
             async for delta in deltas:
                 yield 0, delta
         return
@@ -120,7 +120,7 @@ async def _deltas(server: ServerState, job: Job, name: str) -> AsyncIterator[tup
 
     async def forward(number: int) -> None:
         try:
-            async with aclosing(stream(number)) as deltas:  # pyrefly: ignore[bad-argument-type]
+            async with aclosing(stream(number)) as deltas:
                 async for delta in deltas:
                     queue.put_nowait((number, delta))
         except GodwitError as error:
@@ -197,7 +197,7 @@ class EventStream(Response):
     media_type = "text/event-stream"
 
     def __init__(
-        self, server: ServerState, job: Job, first: Any, chunks: AsyncIterator[dict[str, Any]], record: Record
+        self, server: ServerState, job: Job, first: Any, chunks: AsyncGenerator[dict[str, Any], None], record: Record
     ):
         super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
@@ -212,7 +212,7 @@ class EventStream(Response):
             # The connection is left as it is, without an end: uvicorn closes it.
             self._record.ended = "slow_reader"
         finally:
-            await self._all.aclose()  # pyrefly: ignore[missing-attribute]
+            await self._all.aclose()
 
     async def _write(self, send: Send) -> None:
         await self._send(send, {"type": "http.response.start", "status": 200, "headers": self.raw_headers})
@@ -236,8 +236,9 @@ class EventStream(Response):
 
     async def _send(self, send: Callable[..., Awaitable[None]], message: dict[str, Any]) -> None:
         """Sending waits while the reader takes nothing and the connection's buffer is full."""
+        limit = asyncio.timeout(self._server.config.write_seconds)
         try:
-            async with asyncio.timeout(self._server.config.write_seconds) as limit:
+            async with limit:
                 await send(message)
         except TimeoutError as error:
             if not limit.expired():

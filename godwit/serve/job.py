@@ -6,6 +6,7 @@ Everything is checked here that can be checked without the engine.
 import secrets
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from godwit.base.errors import GodwitError
 from godwit.engine.grammar import Grammar
@@ -152,7 +153,7 @@ def _job(
     return Job(prompts, params, priority, answer, bool(body.stream), usage)
 
 
-def _params(body: SamplingBody, config: ServeConfig, *, grammar: Grammar | None, **more: object) -> SamplingParams:
+def _params(body: SamplingBody, config: ServeConfig, *, grammar: Grammar | None, **more: Any) -> SamplingParams:
     given = {name: getattr(body, name) for name in _SAME if getattr(body, name) is not None}
     if body.n is not None and body.n > config.max_n:
         raise ApiError(f"n is {body.n}; this server makes at most {config.max_n} choices a request", param="n")

@@ -78,7 +78,7 @@ class JsonFormatter(logging.Formatter):
 
 def set_up_logging(level: int = logging.INFO) -> None:
     """Everything of this server and of uvicorn goes to stderr as JSON lines."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler: logging.Handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     for name in ("godwit.serve", "uvicorn", "uvicorn.error", "asyncio"):
         logger = logging.getLogger(name)
