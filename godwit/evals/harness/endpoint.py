@@ -3,6 +3,7 @@
 The key is named by an environment variable and read when it is used: it is in no config, log or message.
 """
 
+import json
 import os
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -96,10 +97,11 @@ def checked(endpoint: Endpoint, *, option: str) -> Endpoint:
     )
     with client:
         try:
-            endpoint = _with_model(endpoint, _models(client, endpoint), option)
-            reply = client.chat.completions.create(
+            endpoint = _with_model(endpoint, _models(client), option)
+            raw = client.chat.completions.with_raw_response.create(
                 model=endpoint.model, messages=[{"role": "user", "content": "Hi"}], max_tokens=1
             )
+            reply = _json(raw.http_response.text)
         except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
             raise GodwitError(
                 f"{option} {endpoint.url} refuses the key in {endpoint.key_env} (status {error.status_code}); "
@@ -116,29 +118,36 @@ def checked(endpoint: Endpoint, *, option: str) -> Endpoint:
             ) from None
         except (openai.APIError, ValueError) as error:
             raise _no_endpoint(endpoint, option, error) from None
-    if not getattr(reply, "choices", None):
+    if not reply.get("choices"):
         raise _no_endpoint(endpoint, option, reply)
-    if reply.usage is not None and not isinstance(reply.usage.total_tokens, int):
+    if reply.get("usage") and "total_tokens" not in reply["usage"]:
         raise GodwitError(f"{option} {endpoint.url} counts usage without total_tokens, which inspect_ai cannot read")
     return endpoint
 
 
-def _models(client: Any, endpoint: Endpoint) -> list[Any] | None:
+def _models(client: Any) -> list[dict[str, Any]] | None:
     """The models it lists; None if it has no such list."""
     import openai
 
     try:
-        listed = client.models.list()
+        raw = client.models.with_raw_response.list()  # the parsed form fails on a page of HTML in its own way
     except openai.NotFoundError:
         return None
-    data = getattr(listed, "data", None)
+    data = _json(raw.http_response.text).get("data")
     if not isinstance(data, list):
-        raise ValueError(f"{endpoint.url}/models lists no models")
-    return data
+        raise ValueError("it lists no models")
+    return [model for model in data if isinstance(model, dict)]
 
 
-def _with_model(endpoint: Endpoint, models: list[Any] | None, option: str) -> Endpoint:
-    names = [str(model.id) for model in models or []]
+def _json(text: str) -> dict[str, Any]:
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise ValueError("its answer is no JSON object")
+    return found
+
+
+def _with_model(endpoint: Endpoint, models: list[dict[str, Any]] | None, option: str) -> Endpoint:
+    names = [str(model.get("id")) for model in models or []]
     if not endpoint.model:
         if len(names) != 1:
             known = f"it has {', '.join(names[:8])}" if names else "it lists none"
@@ -150,8 +159,8 @@ def _with_model(endpoint: Endpoint, models: list[Any] | None, option: str) -> En
         raise GodwitError(
             f"{option} {endpoint.url} has no model {endpoint.model!r}: {did_you_mean(endpoint.model, names)}"
         )
-    listed = next(model for model in models if model.id == endpoint.model)
-    told = getattr(listed, "max_model_len", None) or getattr(listed, "context_length", None)
+    listed = next(model for model in models if model.get("id") == endpoint.model)
+    told = listed.get("max_model_len") or listed.get("context_length")
     return replace(endpoint, context=told) if endpoint.context is None and isinstance(told, int) else endpoint
 
 
