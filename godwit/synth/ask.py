@@ -184,7 +184,7 @@ class Ask(Generic[OptionsT]):
         request = Request(
             model=endpoint.model,
             messages=list(messages),
-            parameters={name: value for name, value in settings.items() if value is not None},
+            parameters={name: value for name, value in settings.items() if value is not None} | endpoint.extra,
             seed=derive_seed(self.seed, draw) >> 32,
         )
         key = request.key()

@@ -4,6 +4,7 @@ Made of the rows, the settings and the journal alone, without dates and duration
 """
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -108,7 +109,8 @@ def _cell(text: str) -> str:
 
 
 def _kind(hint: Any) -> str:
-    return hint.__name__ if isinstance(hint, type) and not getattr(hint, "__args__", ()) else str(hint)
+    plain = isinstance(hint, type) and not getattr(hint, "__args__", ())
+    return hint.__name__ if plain else re.sub(r"\b(?:\w+\.)+", "", str(hint))
 
 
 def _size(count: int) -> str:

@@ -57,6 +57,7 @@ class Endpoint:
         max_tokens_name: what the endpoint calls that parameter (`probe` finds out).
         sees: whether it takes pictures; else they are left out of what is sent.
         most_answer: tokens an answer may have at most, whatever a stage asks for; None for no such limit.
+        extra: further fields of each request's body, e.g. a switch for thinking; part of the content key.
     """
 
     url: str
@@ -68,6 +69,7 @@ class Endpoint:
     max_tokens_name: str = "max_tokens"
     sees: bool = True
     most_answer: int | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)

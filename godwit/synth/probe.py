@@ -66,7 +66,10 @@ async def _models(endpoint: Endpoint, line: Line, role: str) -> list[dict[str, A
 
 async def _one_token(endpoint: Endpoint, line: Line, role: str) -> Endpoint:
     request = Request(
-        model=endpoint.model, messages=[{"role": "user", "content": "Hi"}], parameters={"max_tokens": 1}, seed=0
+        model=endpoint.model,
+        messages=[{"role": "user", "content": "Hi"}],
+        parameters={"max_tokens": 1} | endpoint.extra,
+        seed=0,
     )
     status, body = await _post(endpoint, line, request)
     if status == 400 and "max_completion_tokens" in body:
