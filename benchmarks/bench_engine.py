@@ -176,12 +176,12 @@ def first_token(engine: Engine, prompt: list[int]) -> float:
     return time.perf_counter() - start
 
 
-def bench_prefix(model: Decoder, tokenizer: Tokenizer) -> dict[str, float]:
-    """The first and the second time, median of three prompts."""
+def bench_prefix(model: Decoder, tokenizer: Tokenizer, repeats: int) -> dict[str, float]:
+    """The first and the second time, medians over so many prompts."""
     engine, text = Engine(model, tokenizer=tokenizer, config=EngineConfig()), text_tokens(tokenizer) * 2
     first_token(engine, text[:600])
     pairs = []
-    for place in range(3):
+    for place in range(repeats):
         prompt = [place + 5, *text[:8191]]
         pairs.append((first_token(engine, prompt), first_token(engine, prompt)))
     first, second = (statistics.median(pair[side] for pair in pairs) for side in (0, 1))
@@ -280,6 +280,7 @@ def main() -> None:
     parts = ("requests", "prefix", "drafts", "overhead")
     parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=3, help="prompts of the prefix part")
     parser.add_argument("--learn", type=float, default=60, help="seconds at most to learn the text for drafts")
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
@@ -288,7 +289,7 @@ def main() -> None:
     model, tokenizer = load(resolve("nano")).eval(), Tokenizer.load(resolve("nano"))
     calls: dict[str, Callable[[], dict[Any, Any]]] = {
         "requests": lambda: bench_requests(model, tokenizer),
-        "prefix": lambda: bench_prefix(model, tokenizer),
+        "prefix": lambda: bench_prefix(model, tokenizer, options.repeats),
         "drafts": lambda: bench_drafts(tokenizer, options.learn),
         "overhead": lambda: bench_overhead(model, tokenizer),
     }
