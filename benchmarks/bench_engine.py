@@ -232,11 +232,12 @@ def bench_drafts(tokenizer: Tokenizer, seconds: float) -> dict[str, Any]:
                 times[drafts].append(time.perf_counter() - start)
             texts.add(tuple(tokens))
     assert len(texts) == 1, "drafts changed the text"
-    plain, found = statistics.median(times[0]), {"knows": sum(a == b for a, b in zip(*texts, text[32:]))}
+    found: dict[str, Any] = {"knows": sum(a == b for a, b in zip(*texts, text[32:]))}
+    plain = statistics.median(times[0])
     for drafts, engine in engines.items():
         stats, taken = engine.stats(), statistics.median(times[drafts])
         # The prompt's step and those that decode: six times 127 tokens came from the latter.
-        found[drafts] = {
+        found[f"{drafts} drafts"] = {
             "tokens_per_second": 128 / taken, "speedup": plain / taken, "accept_length": 6 * 127 / (stats.num_steps - 6)
         }  # fmt: skip
     return found
