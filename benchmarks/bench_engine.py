@@ -176,12 +176,12 @@ def first_token(engine: Engine, prompt: list[int]) -> float:
     return time.perf_counter() - start
 
 
-def bench_prefix(model: Decoder, tokenizer: Tokenizer) -> dict[str, float]:
-    """The first and the second time, median of three prompts."""
+def bench_prefix(model: Decoder, tokenizer: Tokenizer, repeats: int) -> dict[str, float]:
+    """The first and the second time, medians over so many prompts."""
     engine, text = Engine(model, tokenizer=tokenizer, config=EngineConfig()), text_tokens(tokenizer) * 2
     first_token(engine, text[:600])
     pairs = []
-    for place in range(3):
+    for place in range(repeats):
         prompt = [place + 5, *text[:8191]]
         pairs.append((first_token(engine, prompt), first_token(engine, prompt)))
     first, second = (statistics.median(pair[side] for pair in pairs) for side in (0, 1))
@@ -232,11 +232,12 @@ def bench_drafts(tokenizer: Tokenizer, seconds: float) -> dict[str, Any]:
                 times[drafts].append(time.perf_counter() - start)
             texts.add(tuple(tokens))
     assert len(texts) == 1, "drafts changed the text"
-    plain, found = statistics.median(times[0]), {"knows": sum(a == b for a, b in zip(*texts, text[32:]))}
+    found: dict[str, Any] = {"knows": sum(a == b for a, b in zip(*texts, text[32:]))}
+    plain = statistics.median(times[0])
     for drafts, engine in engines.items():
         stats, taken = engine.stats(), statistics.median(times[drafts])
         # The prompt's step and those that decode: six times 127 tokens came from the latter.
-        found[drafts] = {
+        found[f"{drafts} drafts"] = {
             "tokens_per_second": 128 / taken, "speedup": plain / taken, "accept_length": 6 * 127 / (stats.num_steps - 6)
         }  # fmt: skip
     return found
@@ -280,6 +281,7 @@ def main() -> None:
     parts = ("requests", "prefix", "drafts", "overhead")
     parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=3, help="prompts of the prefix part")
     parser.add_argument("--learn", type=float, default=60, help="seconds at most to learn the text for drafts")
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
@@ -288,7 +290,7 @@ def main() -> None:
     model, tokenizer = load(resolve("nano")).eval(), Tokenizer.load(resolve("nano"))
     calls: dict[str, Callable[[], dict[Any, Any]]] = {
         "requests": lambda: bench_requests(model, tokenizer),
-        "prefix": lambda: bench_prefix(model, tokenizer),
+        "prefix": lambda: bench_prefix(model, tokenizer, options.repeats),
         "drafts": lambda: bench_drafts(tokenizer, options.learn),
         "overhead": lambda: bench_overhead(model, tokenizer),
     }
