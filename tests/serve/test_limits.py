@@ -117,11 +117,6 @@ def test_killed_while_streaming_and_started_again() -> None:
 def test_what_cannot_be_served() -> None:
     with pytest.raises(GodwitError, match="no such model folder: nanoo; did you mean 'nano'"), serving("nanoo"):
         pass
-    with (
-        pytest.raises(GodwitError, match="can be reached from other machines"),
-        serving("nano", host="0.0.0.0", api_key="") as _,
-    ):
-        pass
 
 
 def test_a_server_ends_with_whoever_started_it() -> None:
