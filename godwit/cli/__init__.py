@@ -64,6 +64,7 @@ def overview() -> str:
             "Try:",
             "  godwit train nano            train a small model on Python's own sources",
             "  godwit train nano --help     every setting of that recipe",
+            "  godwit chat nano             talk with the bundled model",
             "  godwit show GLM-5            parameters, FLOPs and memory of a published model",
             "",
             "`godwit COMMAND --help` has examples. GODWIT_DEBUG=1 shows the traceback behind an error.",

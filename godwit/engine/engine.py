@@ -27,9 +27,9 @@ from godwit.engine.outputs import Delta, EngineStats, TokenLogprob
 from godwit.engine.params import SamplingParams
 from godwit.engine.prefix import PrefixCache
 from godwit.engine.request import Choice, Request
-from godwit.engine.rows import mask, rows_of
+from godwit.engine.rows import sample_all
 from godwit.engine.runner import Runner, propose
-from godwit.engine.sampler import logprobs_of, sample
+from godwit.engine.sampler import logprobs_of
 from godwit.engine.scheduler import Scheduler, Work
 from godwit.engine.text import OutputText
 from godwit.models.decoder import Decoder
@@ -167,7 +167,7 @@ class Engine:
             # Usually the logits of one call are the rows themselves; a copy of the rows' views is avoided then.
             kept = [logits[-1 - work.num_drafts :] for work, logits in pairs if work.samples]
             plain = len(calls) == 1 and len(kept) == len(pairs) and not calls[0].whole
-            tokens, logprobs = self._sample(calls[0].logits_RV if plain else torch.cat(kept), sampling)
+            tokens, logprobs = sample_all(calls[0].logits_RV if plain else torch.cat(kept), sampling, self._grammars)
             sampled = time.perf_counter()
             self._seconds["sample"] += sampled - ran
             deltas += self._accept_all(sampling, tokens, logprobs)
@@ -182,21 +182,6 @@ class Engine:
     def _count(self, work: Work) -> None:
         end = min(work.start + work.num_tokens, len(work.choice.request.prompt_ids))
         self._counts["prompt"] += max(0, end - work.start)
-
-    def _sample(self, logits_RV: Tensor, works: list[Work]) -> tuple[list[int], list[TokenLogprob | None]]:
-        """Tokens of all rows, and log-probabilities of those that want them."""
-        logits_RV = logits_RV.float()
-        rows = [row for work in works for row in rows_of(work)]
-        wanting = [number for number, row in enumerate(rows) if row.params.logprobs is not None]
-        raw_WV = logits_RV[torch.tensor(wanting, device=logits_RV.device)] if wanting else None
-        mask(logits_RV, works, self._grammars)
-        tokens = sample(logits_RV, rows)
-        logprobs: list[TokenLogprob | None] = [None] * len(rows)
-        if raw_WV is not None:
-            tops = [rows[number].params.logprobs or 0 for number in wanting]
-            for number, entry in zip(wanting, logprobs_of(raw_WV, [tokens[at] for at in wanting], tops), strict=True):
-                logprobs[number] = entry
-        return tokens, logprobs
 
     def _accept_all(self, works: list[Work], tokens: list[int], logprobs: list[TokenLogprob | None]) -> list[Delta]:
         deltas, row = [], 0

@@ -1,6 +1,7 @@
 """Deterministic mode: a request's tokens and log-probabilities are bit for bit the same, alone and in any company."""
 
 import pytest
+import torch
 
 from godwit.base.errors import GodwitError
 from godwit.engine.params import SamplingParams
@@ -11,8 +12,8 @@ from tests.engine.tiny import engine_of, model_of, prompt_of, run
 def test_batched_equals_alone(case: str, mtp: bool) -> None:
     model = model_of(case, mtp)
     settings = {"deterministic": True, "max_num_batched_tokens": 300, "speculate": 2 * mtp}
-    prompts = [prompt_of(n, seed=n) for n in (3, 20, 250, 254, 530)] + [prompt_of(530, seed=530)[:300]]
-    params = [SamplingParams(max_tokens=20, seed=n, logprobs=1, ignore_eos=True) for n in range(len(prompts))]
+    prompts = [prompt_of(n, seed=n) for n in (3, 250, 254, 530)] + [prompt_of(530, seed=530)[:300]]
+    params = [SamplingParams(max_tokens=10, seed=n, logprobs=1, ignore_eos=True) for n in range(len(prompts))]
     alone = [
         run(engine_of(model, **settings, prefix_cache=False), [prompt], [one])[0]
         for prompt, one in zip(prompts, params, strict=True)
@@ -22,6 +23,19 @@ def test_batched_equals_alone(case: str, mtp: bool) -> None:
         for output, expected in zip(run(engine, prompts, params), alone, strict=True):
             assert output.outputs == expected.outputs
     assert tight.stats().preemptions > 0 and roomy.stats().prefix_hit_tokens > 0
+
+
+def test_a_neighbour_so_long_that_its_selection_is_shared_among_threads() -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        model, prompts = model_of("glm5"), [prompt_of(30), prompt_of(2100, seed=1)]
+        params = SamplingParams(max_tokens=10, seed=1, logprobs=1, ignore_eos=True)
+        together = run(engine_of(model, deterministic=True), prompts, params)
+        alone = [run(engine_of(model, deterministic=True), [prompt], params)[0] for prompt in prompts]
+        assert [one.outputs for one in together] == [one.outputs for one in alone]
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_drafts_without_the_compiled_step_are_refused() -> None:

@@ -31,8 +31,8 @@ def tokenizer() -> Tokenizer:
 
 @cache
 def model_of(case: str, mtp: bool = False) -> Decoder:
-    """Logits spread enough that sampling means something; contexts of up to 2,048 tokens."""
-    changes = {"vocab_size": VOCAB, "max_position_embeddings": 2048, "num_nextn_predict_layers": int(mtp)}
+    """Logits spread enough that sampling means something; contexts of up to 4,096 tokens."""
+    changes = {"vocab_size": VOCAB, "max_position_embeddings": 4096, "num_nextn_predict_layers": int(mtp)}
     model = build(config_from_hf((CASES | OWN_CASES)[case] | changes), seed=1).eval()
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():

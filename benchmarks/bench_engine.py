@@ -1,0 +1,305 @@
+"""The engine: many requests against Transformers, a long prompt twice, drafts, what a step costs besides the model.
+
+    python benchmarks/bench_engine.py                       # all four parts, nano, two threads
+    python benchmarks/bench_engine.py --parts overhead drafts --threads 1 --json out.json
+
+requests: 32 at once, four shared beginnings, mixed lengths, greedy; the same weights in Transformers, one by one and in
+    left-padded batches of 8, sides in turn by quarters. Its own continuous batching (`generate_batch`) is tried too; it
+    refuses this family, and its cache cannot hold latent attention (said with its own words).
+prefix: seconds to the first token of an 8K prompt, and of the same again.
+drafts: nano has no prediction layer, so a small model learns one text by heart here first; one request, with drafts.
+overhead: 16 requests decode; the share of a step outside the decoder, and outside decoder and sampler.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from godwit.base.machine import provenance
+from godwit.engine.config import EngineConfig
+from godwit.engine.engine import Engine
+from godwit.engine.params import SamplingParams
+from godwit.models.bundled import resolve
+from godwit.models.decoder import Decoder
+from godwit.models.families import config_from_hf
+from godwit.models.init import build
+from godwit.models.weights import load
+from godwit.text.tokenizer import Tokenizer
+
+NUM_REQUESTS, QUARTERS, STATIC = 32, 4, 8
+SMALL: dict[str, Any] = {
+    "model_type": "glm_moe_dsa", "hidden_size": 128, "intermediate_size": 256, "moe_intermediate_size": 64,
+    "num_hidden_layers": 8, "first_k_dense_replace": 8, "num_attention_heads": 4, "num_key_value_heads": 4,
+    "q_lora_rank": 64, "kv_lora_rank": 64, "qk_nope_head_dim": 32, "qk_rope_head_dim": 16, "v_head_dim": 32,
+    "n_routed_experts": 4, "num_experts_per_tok": 1, "n_shared_experts": 1, "index_n_heads": 4, "index_head_dim": 32,
+    "index_topk": 256, "max_position_embeddings": 4096, "num_nextn_predict_layers": 1,
+}  # fmt: skip
+
+Request = tuple[list[int], int]
+
+
+def text_tokens(tokenizer: Tokenizer) -> list[int]:
+    """Source code that comes with Python."""
+    return tokenizer.encode(Path(statistics.__file__).read_text(encoding="utf-8"))
+
+
+def requests(tokenizer: Tokenizer) -> list[Request]:
+    """Prompts of four shared beginnings of 300 tokens and tails of 10 to 100; 16 to 46 new tokens."""
+    text = text_tokens(tokenizer)
+    heads = [text[1000 * n : 1000 * n + 300] for n in range(4)]
+    tails = [text[5000 + 100 * n : 5000 + 100 * n + 10 + 37 * n % 91] for n in range(NUM_REQUESTS)]
+    return [(heads[n % 4] + tails[n], 16 + 13 * n % 31) for n in range(NUM_REQUESTS)]
+
+
+def serve(model: Decoder, tokenizer: Tokenizer, many: list[Request]) -> dict[str, Any]:
+    """All through a fresh engine: seconds, first-token times, texts."""
+    engine = Engine(model, tokenizer=tokenizer, config=EngineConfig(max_num_seqs=NUM_REQUESTS))
+    start, first, texts = time.perf_counter(), {}, {}
+    for prompt, count in many:
+        name = engine.add(prompt, SamplingParams(max_tokens=count, temperature=0, ignore_eos=True))
+        texts[name] = []
+    while engine.has_work:
+        for delta in engine.step():
+            first.setdefault(delta.request_id, time.perf_counter() - start)
+            texts[delta.request_id] += delta.token_ids
+    stats = engine.stats()
+    hits = stats.prefix_hit_tokens / stats.prefix_query_tokens
+    seconds = time.perf_counter() - start
+    return {"seconds": seconds, "first": list(first.values()), "texts": list(texts.values()), "hits": hits}
+
+
+class FirstToken:
+    """A Transformers streamer that notes when the first new token came."""
+
+    def __init__(self) -> None:
+        self.calls, self.at = 0, 0.0
+
+    def put(self, value: object) -> None:
+        """The prompt, then tokens."""
+        self.calls += 1
+        if self.calls == 2:
+            self.at = time.perf_counter()
+
+    def end(self) -> None:
+        """Nothing to do."""
+
+
+def one_by_one(theirs: Any, many: list[Request]) -> dict[str, Any]:
+    """`generate` for each; first-token times from when all arrived."""
+    start, first, texts = time.perf_counter(), [], []
+    for prompt, count in many:
+        streamer = FirstToken()
+        ids = theirs.generate(
+            torch.tensor([prompt]), max_new_tokens=count, do_sample=False, eos_token_id=None, pad_token_id=0,
+            streamer=streamer,
+        )  # fmt: skip
+        first.append(streamer.at - start)
+        texts.append(ids[0, len(prompt) :].tolist())
+    return {"seconds": time.perf_counter() - start, "first": first, "texts": texts}
+
+
+def static(theirs: Any, many: list[Request]) -> dict[str, Any]:
+    """`generate` over left-padded batches; all wait for the longest, and only tokens that were asked for count."""
+    start, first, texts = time.perf_counter(), [], []
+    for place in range(0, len(many), STATIC):
+        group = many[place : place + STATIC]
+        longest = max(len(prompt) for prompt, _ in group)
+        ids = torch.tensor([[0] * (longest - len(prompt)) + prompt for prompt, _ in group])
+        mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt, _ in group])
+        out = theirs.generate(
+            ids, attention_mask=mask, max_new_tokens=max(count for _, count in group), do_sample=False,
+            eos_token_id=None, pad_token_id=0,
+        )  # fmt: skip
+        texts += [row[longest : longest + count].tolist() for row, (_, count) in zip(out, group)]
+        first += [time.perf_counter() - start] * len(group)
+    return {"seconds": time.perf_counter() - start, "first": first, "texts": texts}
+
+
+def bench_requests(model: Decoder, tokenizer: Tokenizer) -> dict[str, Any]:
+    """Sides in turn by quarters; ours does all 32 each time."""
+    import transformers
+
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(resolve("nano"), attn_implementation="sdpa").eval()
+    many, found = requests(tokenizer), {}
+    try:
+        theirs.generate_batch(inputs=[many[0][0]], progress_bar=False)
+        found["generate_batch"] = "runs now: compare with it"
+    except ValueError as error:
+        found["generate_batch"] = f"refused: {error}"
+    # What is compiled or imported at first use is nobody's time.
+    serve(model, tokenizer, many[:4])
+    one_by_one(theirs, [(many[0][0], 2)])
+    ours, sides = [], {"one by one": (one_by_one, []), f"batches of {STATIC}": (static, [])}
+    size = NUM_REQUESTS // QUARTERS
+    for quarter in range(QUARTERS):
+        ours.append(serve(model, tokenizer, many))
+        for function, results in sides.values():
+            results.append(function(theirs, many[quarter * size : (quarter + 1) * size]))
+    tokens = sum(count for _, count in many)
+    seconds = statistics.median(one["seconds"] for one in ours)
+    found["godwit"] = {
+        "tokens_per_second": tokens / seconds, "first_95": percentile(ours[0]["first"]), "prefix_hits": ours[0]["hits"]
+    }  # fmt: skip
+    for name, (_, results) in sides.items():
+        elapsed, first = 0.0, []
+        for one in results:
+            first += [elapsed + at for at in one["first"]]
+            elapsed += one["seconds"]
+        texts = [text for one in results for text in one["texts"]]
+        same = sum(a == b for a, b in zip(texts, ours[0]["texts"], strict=True))
+        found[name] = {
+            "tokens_per_second": tokens / elapsed, "first_95": percentile(first), "ratio": elapsed / seconds,
+            "same_texts": same,
+        }  # fmt: skip
+    return found
+
+
+def percentile(values: list[float]) -> float:
+    """The 95th."""
+    return sorted(values)[min(len(values) - 1, int(0.95 * len(values)))]
+
+
+def first_token(engine: Engine, prompt: list[int]) -> float:
+    """Seconds from adding to the first token."""
+    start = time.perf_counter()
+    engine.add(prompt, SamplingParams(max_tokens=1, temperature=0))
+    while not any(delta.token_ids for delta in engine.step()):
+        pass
+    return time.perf_counter() - start
+
+
+def bench_prefix(model: Decoder, tokenizer: Tokenizer, repeats: int) -> dict[str, float]:
+    """The first and the second time, medians over so many prompts."""
+    engine, text = Engine(model, tokenizer=tokenizer, config=EngineConfig()), text_tokens(tokenizer) * 2
+    first_token(engine, text[:600])
+    pairs = []
+    for place in range(repeats):
+        prompt = [place + 5, *text[:8191]]
+        pairs.append((first_token(engine, prompt), first_token(engine, prompt)))
+    first, second = (statistics.median(pair[side] for pair in pairs) for side in (0, 1))
+    return {"first": first, "second": second, "share": statistics.median(b / a for a, b in pairs)}
+
+
+def learn(tokenizer: Tokenizer, seconds: float) -> tuple[Decoder, list[int]]:
+    """A small model that knows 512 tokens by heart, prediction layer included."""
+    text = text_tokens(tokenizer)[:512]
+    model = build(config_from_hf(SMALL | {"vocab_size": tokenizer.vocab_size}), seed=0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.0)
+    tokens, start = torch.tensor(text), time.perf_counter()
+    context, steps, loss = model.context(tokens[:-1]), 0, torch.tensor(9.0)
+    while time.perf_counter() - start < seconds and loss.item() > 0.02:
+        features = model.features(tokens[:-1], context, dense=True, num_mtp_depths=3)
+        loss = F.cross_entropy(F.linear(features.hidden_TD, model.lm_head_weight), tokens[1:])
+        for depth, hidden_TD in enumerate(features.mtp_hidden):
+            ahead = tokens[depth + 2 :]
+            loss = loss + F.cross_entropy(F.linear(hidden_TD[: len(ahead)], model.lm_head_weight), ahead) / 3
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        steps += 1
+    print(f"drafts: learnt {len(text)} tokens in {steps} steps, {time.perf_counter() - start:.0f} s, loss {loss:.3f}")
+    return model.eval(), text
+
+
+def bench_drafts(tokenizer: Tokenizer, seconds: float) -> dict[str, Any]:
+    """One request of 128 tokens by different numbers of drafts, sides in turn; the texts must be the same."""
+    model, text = learn(tokenizer, seconds)
+    params = SamplingParams(max_tokens=128, temperature=0, ignore_eos=True)
+    engines = {
+        drafts: Engine(
+            model, tokenizer=tokenizer, config=EngineConfig(speculate=drafts, num_pages=16, prefix_cache=False)
+        )
+        for drafts in range(5)
+    }
+    times: dict[int, list[float]] = {drafts: [] for drafts in engines}
+    texts = set()
+    for turn in range(6):
+        for drafts, engine in engines.items():
+            engine.add(text[:32], params)
+            tokens, start = [], time.perf_counter()
+            while engine.has_work:
+                tokens += [token for delta in engine.step() for token in delta.token_ids]
+            if turn:
+                times[drafts].append(time.perf_counter() - start)
+            texts.add(tuple(tokens))
+    assert len(texts) == 1, "drafts changed the text"
+    plain, found = statistics.median(times[0]), {"knows": sum(a == b for a, b in zip(*texts, text[32:]))}
+    for drafts, engine in engines.items():
+        stats, taken = engine.stats(), statistics.median(times[drafts])
+        # The prompt's step and those that decode: six times 127 tokens came from the latter.
+        found[drafts] = {
+            "tokens_per_second": 128 / taken, "speedup": plain / taken, "accept_length": 6 * 127 / (stats.num_steps - 6)
+        }  # fmt: skip
+    return found
+
+
+def bench_overhead(model: Decoder, tokenizer: Tokenizer) -> dict[str, float]:
+    """16 choices decode 100 tokens each behind prompts of 300, sampled with top_p."""
+    engine, text = Engine(model, tokenizer=tokenizer, config=EngineConfig(max_num_seqs=16)), text_tokens(tokenizer)
+    params = SamplingParams(max_tokens=110, temperature=0.8, top_p=0.95, seed=1, ignore_eos=True)
+    for n in range(16):
+        engine.add(text[300 * n : 300 * n + 300], params)
+    while engine.stats().generated_tokens < 16 * 8:
+        engine.step()
+    before = engine.stats()
+    for _ in range(100):
+        engine.step()
+    after = engine.stats()
+    step, decoder, sampler = (
+        (getattr(after, name) - getattr(before, name)) * 10
+        for name in ("step_seconds", "model_seconds", "sample_seconds")
+    )
+    return {
+        "step_ms": step, "decoder_ms": decoder, "sampler_ms": sampler, "overhead": (step - decoder - sampler) / step,
+        "overhead_with_sampler": (step - decoder) / step, "tokens_per_second": 16_000 / step,
+    }  # fmt: skip
+
+
+def show(name: str, value: object, indent: str = "") -> None:
+    """Print a result as an outline."""
+    if isinstance(value, dict):
+        print(f"{indent}{name}")
+        for key, inner in value.items():
+            show(str(key), inner, indent + "  ")
+    else:
+        print(f"{indent}{name}: {value:.3g}" if isinstance(value, float) else f"{indent}{name}: {value}")
+
+
+def main() -> None:
+    """Run and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parts = ("requests", "prefix", "drafts", "overhead")
+    parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=3, help="prompts of the prefix part")
+    parser.add_argument("--learn", type=float, default=60, help="seconds at most to learn the text for drafts")
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    print(f"{options.threads} threads, load {os.getloadavg()[0]:.1f} before the start")
+    model, tokenizer = load(resolve("nano")).eval(), Tokenizer.load(resolve("nano"))
+    calls: dict[str, Callable[[], dict[Any, Any]]] = {
+        "requests": lambda: bench_requests(model, tokenizer),
+        "prefix": lambda: bench_prefix(model, tokenizer, options.repeats),
+        "drafts": lambda: bench_drafts(tokenizer, options.learn),
+        "overhead": lambda: bench_overhead(model, tokenizer),
+    }
+    results = {}
+    for part in options.parts:
+        results[part] = calls[part]()
+        show(part, results[part])
+    if options.json:
+        options.json.write_text(json.dumps({"provenance": provenance(), "results": results}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
