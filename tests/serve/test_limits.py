@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -65,8 +64,7 @@ def test_requests_that_wait_are_cancelled_too(endpoint, metrics, idle) -> None:
 @pytest.fixture(scope="module")
 def strict():
     with serving(
-        "nano", name="tight", max_num_seqs=2, num_pages=40, request_seconds=2, write_seconds=0.5, drain_seconds=20,
-        pages=False,
+        "nano", name="tight", max_num_seqs=2, num_pages=40, request_seconds=2, write_seconds=0.5, pages=False,
     ) as found:  # fmt: skip
         yield found
 
@@ -82,21 +80,8 @@ def test_time_is_up(strict) -> None:
     assert response.status_code == 200 and lines[-1] == "data: [DONE]"
     assert json.loads(lines[-2].removeprefix("data: "))["error"]["code"] == "timeout"
     base = strict.base_url.removesuffix("/v1")
-    assert httpx.get(base + "/inspector").status_code == 404 or httpx.get(base + "/inspector", headers=headers)
+    assert httpx.get(base + "/inspector", headers=headers).status_code == 404
     assert httpx.get(base + "/health").json() == {"status": "ok", "model": "tight"}
-
-
-def test_sigterm_lets_running_requests_finish_and_a_reader_that_stops_is_left(strict) -> None:
-    headers = {"Authorization": f"Bearer {strict.api_key}"}
-    body = {"prompt": "import os\n", "max_tokens": 60, "ignore_eos": True, "stream": True}
-    with ThreadPoolExecutor() as pool:
-        running = pool.submit(httpx.post, f"{strict.base_url}/completions", json=body, headers=headers, timeout=60)
-        time.sleep(0.1)
-        os.kill(strict.pid, signal.SIGTERM)
-        answer = running.result()
-    assert answer.text.endswith("data: [DONE]\n\n") and answer.text.count("data: {") >= 60
-    with pytest.raises(httpx.HTTPError):
-        until(lambda: httpx.get(strict.base_url.removesuffix("/v1") + "/health", timeout=2).status_code == 0, 30)
 
 
 @pytest.mark.slow
@@ -132,11 +117,6 @@ def test_killed_while_streaming_and_started_again() -> None:
 def test_what_cannot_be_served() -> None:
     with pytest.raises(GodwitError, match="no such model folder: nanoo; did you mean 'nano'"), serving("nanoo"):
         pass
-    with (
-        pytest.raises(GodwitError, match="can be reached from other machines"),
-        serving("nano", host="0.0.0.0", api_key="") as _,
-    ):
-        pass
 
 
 def test_a_server_ends_with_whoever_started_it() -> None:
@@ -160,25 +140,29 @@ def test_a_server_ends_with_whoever_started_it() -> None:
     until(gone, 90)
 
 
-def test_log_lines_hold_no_texts(tmp_path) -> None:
-    """Structured logs: one JSON object a line, with counts and times and without prompts."""
+def test_sigterm_lets_running_requests_finish_and_the_log_holds_no_texts(tmp_path) -> None:
     with open(tmp_path / "log", "w+") as log:
         server = subprocess.Popen(
             [sys.executable, "-m", "godwit", "serve", "nano", "--port", "0", "--num-pages", "4"],
             stdout=subprocess.PIPE, stderr=log, text=True,
         )  # fmt: skip
         base = server.stdout.readline().split()[0]
-        body = {"prompt": "secret words", "max_tokens": 2}
-        assert httpx.post(f"{base}/v1/completions", json=body, timeout=60).status_code == 200
         # No key is set, so only names of this machine are answered.
         rebound = httpx.get(f"{base}/v1/models", headers={"Host": "evil.example:80"})
         assert rebound.status_code == 403 and "evil.example" in rebound.json()["error"]["message"]
-        server.send_signal(signal.SIGINT)
+        body = {"prompt": "secret words", "max_tokens": 200, "ignore_eos": True, "stream": True}
+        with httpx.stream("POST", f"{base}/v1/completions", json=body, timeout=120) as response:
+            lines = response.iter_lines()
+            told = [next(lines)]
+            server.send_signal(signal.SIGTERM)
+            told += lines
+        told = [line for line in told if line]
+        assert told[-1] == "data: [DONE]" and json.loads(told[-2][6:])["choices"][0]["finish_reason"] == "length"
         assert server.wait(60) == 0
         log.seek(0)
         text = log.read()
-    lines = [json.loads(line) for line in text.splitlines()]
-    (line,) = [line for line in lines if line.get("path") == "/v1/completions"]
-    assert line["completion_tokens"] == 2 and line["status"] == 200 and line["prompt_tokens"] > 0
-    assert 0 < line["first_token_seconds"] <= line["seconds"]
+    rows = [json.loads(line) for line in text.splitlines()]
+    (row,) = [row for row in rows if row.get("path") == "/v1/completions"]
+    assert row["completion_tokens"] == 200 and row["status"] == 200 and row["prompt_tokens"] > 0
+    assert 0 < row["first_token_seconds"] <= row["seconds"]
     assert "secret" not in text

@@ -51,6 +51,7 @@ def give_key(page, endpoint) -> None:
 
 
 def expect(locator):
+    playwright.expect.set_options(timeout=60_000)
     return playwright.expect(locator)
 
 
@@ -78,6 +79,10 @@ def test_chat(page, endpoint) -> None:
 
 
 def test_stop_and_a_long_paste(page, endpoint, idle) -> None:
+    def go_on(route) -> None:
+        route.continue_(post_data=json.dumps({**json.loads(route.request.post_data), "ignore_eos": True}))
+
+    page.route("**/v1/chat/completions", go_on)
     page.goto("/chat")
     give_key(page, endpoint)
     page.get_by_text("Settings").click()
