@@ -73,8 +73,8 @@ def _warnings(result: Result) -> str:
     found = []
     if result.rehearsal:
         found.append(
-            "A rehearsal: bundled samples, a bundled model of a few million parameters, which also stands in for the "
-            "judge where there is one, and replies cut short. It shows files and page; the figures mean nothing."
+            "A rehearsal: bundled samples, the small bundled model, which also stands in for the judge where there is "
+            "one, and replies cut short. It shows files and page; the figures mean nothing."
         )
     if result.num_failed:
         found.append(
