@@ -37,7 +37,7 @@ def heavy_after(code: str) -> list[str]:
 
 def modules_below(floor: str) -> list[str]:
     folder = Path(godwit.__file__).parent / floor
-    return [name for _, name, _ in pkgutil.walk_packages([str(folder)], f"godwit.{floor}.")]
+    return [name for _, name, _ in pkgutil.walk_packages([str(folder)], f"godwit.{floor.replace('/', '.')}.")]
 
 
 @pytest.mark.parametrize(
@@ -63,8 +63,8 @@ def test_listing_imports_no_torch(command: list[str]) -> None:
     assert set(loaded) <= {"tyro", "rich"}
 
 
-@pytest.mark.parametrize("floor", ["base", "text"])
-def test_base_and_text_stand_without_torch(floor: str) -> None:
+@pytest.mark.parametrize("floor", ["base", "text", "rewards", "evals/metrics", "evals/harness", "evals/benchmarks"])
+def test_base_and_text_and_benchmarks_stand_without_torch(floor: str) -> None:
     modules = modules_below(floor)
     assert modules
     loaded = heavy_after("\n".join(f"import {module}" for module in modules))

@@ -75,5 +75,6 @@ PUBLISHED = Table(
         "Suri": (56.6, 59.6, 53.5),
     },
     caution="All 120 prompts, judged by gpt-4o-2024-05-13 with the paper's prompt; S_q of another judge or prompt does "
-    "not compare, S_l does.",
+    "not compare, S_l does. Four of these rows were checked against a second source, the others are from notes of the "
+    "paper: look a number up there before quoting it.",
 )

@@ -91,14 +91,15 @@ class Kit:
 def truncate_middle(text: str, max_tokens: int, token_spans: list[tuple[int, int]]) -> str:
     """The first floor(max/2) and the last ceil(max/2) tokens of `text`, put together (LongBench v2's rule).
 
-    Cut by the tokens' places in the text, not by decoding them, so nothing else changes. No room is left for a chat
-    template, as there.
+    Cut by the tokens' places in the text, not by decoding them, so nothing else changes; a character whose
+    bytes a cut parts is left out. No room is left for a chat template, as there.
     """
     if len(token_spans) <= max_tokens:
         return text
-    head, tail = max_tokens // 2, max_tokens - max_tokens // 2
-    first = text[: token_spans[head - 1][1]] if head else ""
-    return first + text[token_spans[len(token_spans) - tail][0] :]
+    head, back = max_tokens // 2, len(token_spans) - (max_tokens - max_tokens // 2)
+    end = min(token_spans[head - 1][1], token_spans[head][0]) if head else 0
+    start = max(token_spans[back][0], token_spans[back - 1][1])
+    return text[:end] + text[start:]
 
 
 def spans(tokenizer: Path, text: str) -> list[tuple[int, int]]:

@@ -15,7 +15,7 @@ from godwit.evals.harness.result import REPORT, Result
 
 SHOWN_SAMPLES = 40
 SHOWN_CHARACTERS = 600
-CELLS_STYLE = ".warn{background:#fff3e0;padding:.5rem .8rem}.ours td{font-weight:600}table{margin:.4rem 0}"
+CELLS_STYLE = ".words td{text-align:left!important}.warn{background:#fff3e0;padding:.5rem .8rem}table{margin:.4rem 0}"
 
 
 def write_report(folder: Path, result: Result, samples: Sequence[tuple[str, Outcome, str]], published: Table) -> Path:
@@ -73,8 +73,8 @@ def _warnings(result: Result) -> str:
     found = []
     if result.rehearsal:
         found.append(
-            "A rehearsal: bundled samples, a bundled model of a few million parameters, which also stands in for the "
-            "judge where there is one, and replies cut short. It shows files and page; the figures mean nothing."
+            "A rehearsal: bundled samples, the small bundled model, which also stands in for the judge where there is "
+            "one, and replies cut short. It shows files and page; the figures mean nothing."
         )
     if result.num_failed:
         found.append(
@@ -104,7 +104,7 @@ def _settings(result: Result) -> str:
     judge = result.judge or {}
     rows += [(f"judge {name}", str(value)) for name, value in judge.items() if name != "prompts"]
     rows += [(f"prompt {name}", value) for name, value in result.prompts.items()]
-    return table([], rows)
+    return f'<div class="words">{table([], rows)}</div>'
 
 
 def _costs(result: Result) -> str:

@@ -168,7 +168,7 @@ def _endpoint(stack: ExitStack, given: str, name: str, key_env: str, option: str
     path = resolve(given)
     if not (path / "config.json").exists():
         raise GodwitError(f"{option} {given} is neither an address (http://...) nor a model folder or bundled model")
-    served = stack.enter_context(serving(path))
+    served = stack.enter_context(serving(str(path)))
     endpoint = Endpoint(url=served.base_url, model=served.model, key=served.api_key)
     return checked(endpoint, option=option), path
 

@@ -7,7 +7,8 @@
     Elo                  400 / ln 10 * s, moved so that the anchors' mean is 1000
 
 c is the weight of a covariate x of the texts (log length, say): with it, s is the strength at equal length. The fit has
-one imaginary tie between each two models that met (`prior`): else a model that wins everything has no finite strength.
+one imaginary tie between each two models that met (`prior`): else a model that wins everything has no finite strength;
+and c is drawn to 0 by a normal prior of variance 10: else one whose longer text always wins has no finite weight.
 Intervals are percentiles of a bootstrap over prompts, not over votes, which are not independent.
 """
 
@@ -26,6 +27,7 @@ from godwit.evals.metrics.intervals import LEVEL, Interval
 Vote = Literal["first", "second", "tie"]
 ANCHOR_ELO = 1000.0
 _ELO_PER_STRENGTH = 400 / math.log(10)
+COVARIATE_VARIANCE = 10.0
 _STEPS = 50
 _FURTHEST = 15.0
 """Strengths beyond this (odds of 3 million to 1) are on their way to infinity."""
@@ -176,10 +178,15 @@ def _fit(
             design[number, -1] = x
     outcomes, weights = np.array([row[3] for row in rows]), np.array([row[4] for row in rows])
     values = np.zeros(width)
+    pull = np.zeros(width)
+    if covariate:
+        pull[-1] = prior / COVARIATE_VARIANCE
     for _ in range(_STEPS):
         expected = 1 / (1 + np.exp(-np.clip(design @ values, -40, 40)))
         slope = design.T @ (weights * (outcomes - expected))
         curvature = design.T @ (design * (weights * expected * (1 - expected))[:, None])
+        slope -= pull * values
+        curvature += np.diag(pull)
         step = np.linalg.lstsq(curvature, slope, rcond=1e-10)[0]
         step *= min(1.0, 2.0 / max(1e-12, float(np.abs(step).max())))  # long steps overshoot where the curve is flat
         values += step
