@@ -143,7 +143,7 @@ class Endpoint:
         elif kind == "error_in_200":
             self._send(writer, 200, {"error": {"message": "max tries exceeded"}})
         elif kind == "stall":
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(0.5)
             return False
         elif kind == "cut" and request.get("stream"):
             self._stream(writer, "half of an answer", cut=True)
