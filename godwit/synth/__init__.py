@@ -36,7 +36,8 @@ and a few rows in `godwit/synth/samples/haiku.jsonl`. It is run by `godwit synth
 * `ask.text`, `ask.json(stage, messages, Schema, ...)` and `ask.parsed(stage, messages, parse, ...)` check the answer
   and have it repaired a bounded number of times; `parse` raises `Malformed(reason)`. `ask.said` is one raw answer.
   `role="judge"` sends it to the judge (say `JUDGED = True` in the file), whose unusable answers raise `Unscored`.
-  `draw=1, 2, ...` for several answers to one prompt. `ask.random("what for")` is seeded by the row.
+  `draw=1, 2, ...` for several answers to one prompt; `every(calls)` makes calls at once (not `asyncio.gather`, whose
+  outcome may hang on which was first). `ask.random("what for")` is seeded by the row.
 * Options: a frozen dataclass `Options` in the file, read as `ask.options` (annotate `Ask[Options]`), typed as
   `--FIELD VALUE`. Pictures: `PICTURES = True`, `ask.picture(path)`, `user(text, pictures)`.
 * Retrieval: `RETRIEVES = True`, `retrieval.rank(ask, queries, passages, count=...)`; `chunks.chunks` cuts texts.

@@ -3,6 +3,7 @@
 Every call of a row goes through its `Ask`, which remembers the content keys for the row's provenance.
 """
 
+import asyncio
 import base64
 import copy
 import mimetypes
@@ -42,7 +43,7 @@ class Ask(Generic[OptionsT]):
         options: the pipeline's options.
         row_id: of the input row.
         folder: where relative paths in the input start.
-        keys: content keys of the answers this row is made of, in order.
+        keys: content keys of the answers this row is made of.
     """
 
     def __init__(
@@ -130,7 +131,7 @@ class Ask(Generic[OptionsT]):
     ) -> ModelT:
         """The answer as a `schema`; with --structured the endpoint is made to keep to it."""
         if self.structured:
-            form = {"name": schema.__name__, "schema": schema.model_json_schema(), "strict": True}
+            form = {"name": schema.__name__, "schema": schema.model_json_schema(), "strict": False}
             settings["response_format"] = {"type": "json_schema", "json_schema": form}
         return await self.parsed(stage, messages, lambda text: model_in(text, schema), repairs=repairs, **settings)
 
@@ -188,13 +189,27 @@ class Ask(Generic[OptionsT]):
             seed=derive_seed(self.seed, draw) >> 32,
         )
         key = request.key()
-        answer = await self.exchange.answer(role, stage, request, key)
         self.keys.append(key)
+        answer = await self.exchange.answer(role, stage, request, key)
         if answer.finish == "content_filter":
             raise Drop(f"{stage}: withheld by the endpoint's content filter")
         if answer.finish == "length" and not self.keep_cut:
             raise Drop(f"{stage}: cut at {settings['max_tokens']} tokens")
         return after_thoughts(answer.text).strip()
+
+
+async def every(coroutines: Iterable[Awaitable[ValueT]]) -> list[ValueT]:
+    """Results of calls made at once. If some fail, all are awaited and the first in order is raised.
+
+    Unlike `asyncio.gather`, so that which calls a row has made, and why it ended, do not hang on who was first.
+    """
+    results = await asyncio.gather(*coroutines, return_exceptions=True)
+    values: list[ValueT] = []
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+        values.append(result)
+    return values
 
 
 def system(text: str) -> Message:

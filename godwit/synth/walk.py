@@ -84,7 +84,7 @@ async def _through(
 
     def ended(status: str, stage: str, reason: str) -> list[Outcome]:
         given = {"status": status, "stage": stage, "reason": reason}
-        record = {"id": name, **given, "provenance": origin | {"prompt_hashes": ask.keys}}
+        record = {"id": name, **given, "provenance": origin | {"prompt_hashes": sorted(set(ask.keys))}}
         return [Outcome(origin["source_id"], path, False, record)]
 
     while place < len(stages):
@@ -103,5 +103,9 @@ async def _through(
             )
             return [outcome for outcomes in await asyncio.gather(*parts) for outcome in outcomes]
         row = given
-    record = {**row.model_dump(mode="json"), "id": name, "provenance": origin | {"prompt_hashes": ask.keys}}
+    record = {
+        **row.model_dump(mode="json"),
+        "id": name,
+        "provenance": origin | {"prompt_hashes": sorted(set(ask.keys))},
+    }
     return [Outcome(origin["source_id"], path, True, record)]

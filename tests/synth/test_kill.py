@@ -21,7 +21,7 @@ KILLS = 5
 def start(source: Path, out: Path, url: str, *words: str) -> subprocess.Popen[bytes]:
     environment = os.environ | {"OPENAI_API_KEY": scripted.KEY}
     command = [sys.executable, "-m", "godwit", "synth", "agentwrite", "--input", str(source), "--out", str(out)]
-    command += ["--endpoint", url, "--model", "writer-1", "--concurrency", str(CONCURRENCY), "--timeout", "0.6", *words]
+    command += ["--endpoint", url, "--model", "writer-1", "--concurrency", str(CONCURRENCY), "--timeout", "60", *words]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 

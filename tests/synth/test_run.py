@@ -10,9 +10,10 @@ import pytest
 
 from godwit.base.errors import GodwitError, RunStoppedError
 from godwit.synth import run
+from godwit.synth.ask import every
 from godwit.synth.endpoint import Price
 from godwit.synth.journal import FILE_NAME, Journal
-from godwit.synth.rows import Row
+from godwit.synth.rows import Drop, Row
 from godwit.synth.walk import together
 from tests.synth import endpoint as scripted
 from tests.synth.harness import QUICK, plan_for, read_rows, write_rows
@@ -152,7 +153,8 @@ def test_the_ledger_and_every_row_say_where_they_came_from(source: Path, tmp_pat
     assert origin["models"] == {"writer": "writer-1"} and origin["seed"] == 7 and origin["pipeline_version"] == 1
     with Journal(plan.out / FILE_NAME) as journal:
         requests = {entry.key: entry.request for entry in journal.entries()}
-    assert "Write 0." in requests[origin["prompt_hashes"][0]]["messages"][0]["content"]
+    assert len(origin["prompt_hashes"]) == 5 and origin["prompt_hashes"] == sorted(origin["prompt_hashes"])
+    assert all("Write 0." in requests[key]["messages"][0]["content"] for key in origin["prompt_hashes"])
     ledger = json.loads((plan.out / "ledger.json").read_text())
     assert {each["stage"]: each["calls"] for each in ledger["paid"]} == {"plan": 8, "write": 32}
     card = (plan.out / "README.md").read_text()
@@ -165,6 +167,21 @@ def test_the_same_prompt_of_many_rows_is_sent_once(tmp_path: Path) -> None:
         plan = plan_for("agentwrite", write_rows(tmp_path / "r.jsonl", rows), tmp_path / "out", served.url)
         done = run.run(plan)
     assert done.num_kept == 6 and served.num_served == 5 and served.paid_twice == 0
+
+
+def test_calls_made_at_once_end_together_and_the_first_in_order_is_raised() -> None:
+    done: list[int] = []
+
+    async def call(number: int) -> int:
+        await asyncio.sleep(0.02 * (3 - number))
+        done.append(number)
+        if number:
+            raise Drop(f"number {number}")
+        return number
+
+    with pytest.raises(Drop, match="number 1"):
+        asyncio.run(every(call(number) for number in range(3)))
+    assert done == [2, 1, 0] and asyncio.run(every([call(0), call(0)])) == [0, 0]
 
 
 def test_the_first_error_ends_the_others() -> None:

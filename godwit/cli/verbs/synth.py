@@ -158,6 +158,8 @@ def _plan(pipeline: "Pipeline", general: Options, options: Any, stack: ExitStack
         value = getattr(general, name)
         if value is not None and value <= 0:
             raise GodwitError(f"{name.replace('_', '-')} is {value}; give more than 0")
+    if general.dry_run < 0:
+        raise GodwitError(f"dry-run is {general.dry_run}; give how many rows to try, e.g. 3")
     bundled = not general.endpoint
     endpoints = _bundled(pipeline, general, stack) if bundled else _given(pipeline, general)
     if general.max_cost is not None and any(endpoint.price is None for endpoint in endpoints.values()):
