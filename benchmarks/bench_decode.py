@@ -123,7 +123,7 @@ def shares(model: Decoder, medians: dict[str, float], clock: Callable[[], float]
         for layer in step.layers:
             _kernel.add_feed_forward(x, layer.feed)
         middle = clock()
-        _kernel.logits(x, step.norm, step.eps, step.head, torch.get_num_threads(), out)
+        _kernel.logits(_kernel.normalised(x, step.norm, step.eps), step.head, torch.get_num_threads(), out)
         feed.append(middle - start)
         head.append(clock() - middle)
     found = {"indexers": indexers, "feed-forward": statistics.median(feed), "head": statistics.median(head)}

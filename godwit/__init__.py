@@ -13,6 +13,9 @@ _LAZY = {
     "load": "godwit.models.weights",
     "save": "godwit.models.weights",
     "GodwitError": "godwit.base.errors",
+    "LLM": "godwit.engine.llm",
+    "AsyncLLM": "godwit.engine.async_llm",
+    "SamplingParams": "godwit.engine.params",
 }
 # Rooms that are public as a whole, imported when first asked for.
 _ROOMS = ("indexcache",)

@@ -5,7 +5,7 @@ official heat map of a 30B model at 200K tokens, decoded, has an adjacent mean o
 selections of k out of L positions have k / L. IndexCache (arXiv 2603.12201) finds overlap a poor guide to what can be
 shared; it is a picture of the model, not a search.
 
-Letters: T tokens, N layers, K selected positions, B queries of a block, L positions.
+Letters: T tokens, N layers, K selected positions, B choosing queries.
 """
 
 from collections.abc import Sequence
@@ -24,12 +24,12 @@ from godwit.indexcache.calibration import Calibration, Row
 from godwit.indexcache.engine import Engine
 from godwit.indexcache.searching import engine_for
 from godwit.models.decoder import Decoder
+from godwit.models.selections import common
 
 REFERENCE = 0.733
 """Adjacent mean of the official figure (30B, k 2048, 200K tokens)."""
 CLUSTER = 0.7
 """Neighbours that have this much in common are one cluster: the least the paper's text gives for them."""
-QUERY_BLOCK = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,13 +125,7 @@ def _row(engine: Engine, row: Row) -> tuple[Tensor, float, int]:
             chosen.append(state.index_TK.reshape(len(row.tokens_T), -1))
     choosing_T = row.context.positions_T >= engine.topk
     queries = choosing_T.nonzero().flatten()
-    common_NN = torch.zeros(len(chosen), len(chosen), dtype=torch.float64)
-    for block_B in queries.split(QUERY_BLOCK):
-        # One bit a position: products of these masks count common positions, and all pairs are one matrix product.
-        mask_BNL = torch.zeros(len(block_B), len(chosen), len(row.tokens_T), device=chosen[0].device)
-        index_BNK = torch.stack([index_TK[block_B.to(index_TK.device)].to(chosen[0].device) for index_TK in chosen], 1)
-        mask_BNL.scatter_(2, index_BNK.long(), 1.0)
-        common_NN += torch.einsum("bnl,bml->nm", mask_BNL, mask_BNL).cpu().double() / engine.topk
+    common_NN = common(chosen, queries) / engine.topk
     visible_B = row.context.positions_T[queries] + 1
     return common_NN, float((engine.topk / visible_B.double()).sum()), len(queries)
 

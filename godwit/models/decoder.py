@@ -108,14 +108,15 @@ class Decoder(nn.Module):
         features = self.features(tokens_T, context, plan=plan, indices=indices, attend=attend)
         return Output(F.linear(features.hidden_TD, self.lm_head_weight), features.indices)
 
-    def new_cache(self, *, num_pages: int, plan: SharePlan | str | None = None) -> Cache:
+    def new_cache(self, *, num_pages: int, plan: SharePlan | str | None = None, mtp: bool = False) -> Cache:
         """Room for `num_pages` x 256 tokens of any number of sequences, see `extend`.
 
         Args:
             num_pages: pages of each layer; `godwit.nn.pages.pages_for` counts those of a sequence.
             plan: which layers choose positions (they keep index keys) and which reuse them; None for the config's.
+            mtp: room for the prediction layer too, see `godwit.models.draft`.
         """
-        return new_cache(self, self._plan(plan, None), num_pages=num_pages)
+        return new_cache(self, self.plan_for(plan, None), num_pages=num_pages, mtp=mtp)
 
     def extend(
         self,
@@ -126,6 +127,7 @@ class Decoder(nn.Module):
         *,
         last: bool = True,
         indices: bool = False,
+        hidden: bool = False,
     ) -> Extended:
         """Append tokens to sequences of a cache and give the logits that follow: prefill, chunks and decoding alike.
 
@@ -136,6 +138,7 @@ class Decoder(nn.Module):
             query_seqlens: how many belong to each; None: all to the only one, or one to each.
             last: logits of each sequence's last token only; False: of every new token.
             indices: also give the positions that layers chose.
+            hidden: also give the states after the final norm.
 
         Raises:
             GodwitError: tokens that do not fit the sequences, or too few free pages; the cache is as it was before.
@@ -143,14 +146,14 @@ class Decoder(nn.Module):
         group = [sequences] if isinstance(sequences, Sequence) else list(sequences)
         lengths = lengths_of(tokens_T, group, query_seqlens)
         cache.pages.reserve(group, list(lengths))
-        logits_SV, rows = extend(self, tokens_T, cache, group, lengths, last=last, indices=indices)
+        output = extend(self, tokens_T, cache, group, lengths, last=last, indices=indices)
         chosen: dict[int, Tensor] = {}
         if indices:
             extension = Extension.of(group, lengths, tokens_T.device)
-            chosen = {number: extension.positions(rows_TK) for number, rows_TK in rows.items()}
+            chosen = {number: extension.positions(rows_TK) for number, rows_TK in output.indices.items()}
         for sequence, new in zip(group, lengths, strict=True):
             sequence.length += new
-        return Extended(logits_SV, chosen)
+        return Extended(output.logits_SV, chosen, output.hidden_TD if hidden else None)
 
     def context(self, tokens_T: Tensor, cu_seqlens: Tensor | None = None) -> AttnContext:
         """Borders of a flat batch, checked against its tokens."""
@@ -189,7 +192,7 @@ class Decoder(nn.Module):
             measure: with them, the attention mass on what indexers would select (dense passes).
         """
         batch = self._attn_input(context, dense=dense, attend=attend, teach=teach)
-        share = self._plan(plan, indices)
+        share = self.plan_for(plan, indices)
         given = dict(indices or {})
         teaching = self._teaching(batch, form=index_loss, measure=measure) if teach else None
         x_TD = self.model.embed_tokens(tokens_T)
@@ -276,7 +279,7 @@ class Decoder(nn.Module):
             )
         return AttnInput(context, rope, sparse, attend=attend, teach=teach)
 
-    def _plan(self, plan: SharePlan | str | None, indices: Mapping[int, Tensor] | None) -> SharePlan | None:
+    def plan_for(self, plan: SharePlan | str | None, indices: Mapping[int, Tensor] | None) -> SharePlan | None:
         """The plan to follow; a layer without indexer weights cannot be F unless its positions are given."""
         own = self.config.plan
         if own is None:

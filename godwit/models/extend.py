@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from godwit.base.errors import GodwitError
 from godwit.models.step import CompiledStep
@@ -31,26 +31,42 @@ class Extended(NamedTuple):
     """Logits `(S, V)` of each sequence's last token, or `(T, V)` of all, and, if asked for, what layers chose.
 
     `indices`: by layer that chose positions itself, those positions in their sequence, int32 `(T, K)`, -1 behind; empty
-    while no sequence is longer than `index_topk`.
+    while no sequence is longer than `index_topk`. `hidden_TD`, if asked for: every new token's state after the final
+    norm, what the prediction layer takes.
     """
 
     logits_SV: Tensor
     indices: dict[int, Tensor]
+    hidden_TD: Tensor | None = None
 
 
-def new_cache(model: "Decoder", plan: SharePlan | None, *, num_pages: int) -> Cache:
-    """An empty cache; the layers that are F in the plan keep index keys."""
-    layers: list[LayerCache] = []
-    for number, block in enumerate(model.decoder_layers()):
-        attention = block.self_attn
-        assert isinstance(attention, MultiHeadLatentAttention | GroupedQueryAttention), type(attention)
-        k_GNA, v_GNE = attention.new_cache(num_pages * PAGE)
-        tiles_MBW = None
-        if plan is not None and plan.is_full(number):
-            assert attention.indexer is not None, "the plan was checked against the model's own"
-            tiles_MBW = empty_tiles(k_GNA, attention.indexer.head_dim)
-        layers.append(LayerCache(k_GNA, v_GNE, tiles_MBW))
-    return Cache(layers, num_pages=num_pages, plan=plan)
+def new_cache(model: "Decoder", plan: SharePlan | None, *, num_pages: int, mtp: bool) -> Cache:
+    """An empty cache; the layers that are F in the plan keep index keys, and so does the prediction layer."""
+    layers = [
+        _new_layer(block, num_pages, full=plan is not None and plan.is_full(number))
+        for number, block in enumerate(model.decoder_layers())
+    ]
+    prediction = None
+    if mtp:
+        if not model.config.num_nextn_predict_layers:
+            raise GodwitError("this model has no prediction layer to draft with; set num_nextn_predict_layers to 1")
+        block = model.model.layers[model.config.num_hidden_layers]
+        prediction = _new_layer(block, num_pages, full=plan is not None)
+        # A page that was shared may hold rows nobody computed; they are to be wrong guesses, not NaN.
+        prediction.k_GNA.zero_()
+        if prediction.v_GNE is not None:
+            prediction.v_GNE.zero_()
+    return Cache(layers, num_pages=num_pages, plan=plan, mtp=prediction)
+
+
+def _new_layer(block: nn.Module, num_pages: int, *, full: bool) -> LayerCache:
+    attention = block.self_attn
+    assert isinstance(attention, MultiHeadLatentAttention | GroupedQueryAttention), type(attention)
+    k_GNA, v_GNE = attention.new_cache(num_pages * PAGE)
+    if not full:
+        return LayerCache(k_GNA, v_GNE, None)
+    assert attention.indexer is not None, "the plan was checked against the model's own"
+    return LayerCache(k_GNA, v_GNE, empty_tiles(k_GNA, attention.indexer.head_dim))
 
 
 def check_tokens(tokens_T: Tensor) -> None:
@@ -86,6 +102,19 @@ def lengths_of(tokens_T: Tensor, sequences: Many[Sequence], query_seqlens: Many[
     return lengths
 
 
+def step_of(model: "Decoder", cache: Cache) -> CompiledStep:
+    """The compiled step of a model over its cache, prepared at first use.
+
+    Raises:
+        GodwitError: the cache is another model's.
+    """
+    if not isinstance(cache.step, CompiledStep):
+        cache.step = CompiledStep(model, cache=cache)
+    if cache.step.model is not model:
+        raise GodwitError("this cache was made for another model; make one with new_cache() of this model")
+    return cache.step
+
+
 @torch.inference_mode()
 def extend(
     model: "Decoder",
@@ -96,21 +125,18 @@ def extend(
     *,
     last: bool,
     indices: bool,
-) -> tuple[Tensor, dict[int, Tensor]]:
-    """Logits and, if asked for, chosen rows of the pool by layer; sequences have room, the caller sets their length.
+) -> Extended:
+    """As `Decoder.extend`, but `indices` are rows of the pool; sequences have room, the caller sets their length.
 
     Raises:
         GodwitError: the cache is another model's, or a token outside the vocabulary (on a CPU).
     """
-    if not isinstance(cache.step, CompiledStep):
-        cache.step = CompiledStep(model, cache=cache)
-    if cache.step.model is not model:
-        raise GodwitError("this cache was made for another model; make one with new_cache() of this model")
+    step = step_of(model, cache)
     vocab_size = model.config.vocab_size
     if tokens_T.device.type == "cpu" and not 0 <= int(tokens_T.min()) <= int(tokens_T.max()) < vocab_size:
         raise GodwitError(f"tokens must lie in this model's vocabulary, 0 to {vocab_size - 1}")
-    if cache.step.takes(tokens_T.shape[0]):
-        return cache.step(tokens_T, sequences, lengths, last=last, indices=indices)
+    if tokens_T.shape[0] <= step.most:
+        return Extended(*step(tokens_T, sequences, lengths, last=last, indices=indices))
     batch = Extension.of(sequences, lengths, tokens_T.device)
     context, rope = AttnContext(lengths, tokens_T.device), model.rope.tables(batch.position_T)
     topk = model.config.index_topk_or_none
@@ -124,6 +150,7 @@ def extend(
         x_TD, rows_TK = output.x_TD, output.index_TK
         if own and rows_TK is not None:
             chosen[number] = rows_TK
+    hidden_TD = states_SD = model.model.norm(x_TD)
     if last:
-        x_TD = x_TD[torch.tensor(lengths, device=tokens_T.device).cumsum(0) - 1]
-    return F.linear(model.model.norm(x_TD), model.lm_head_weight), chosen
+        states_SD = hidden_TD[torch.tensor(lengths, device=tokens_T.device).cumsum(0) - 1]
+    return Extended(F.linear(states_SD, model.lm_head_weight), chosen, hidden_TD)

@@ -41,10 +41,14 @@ class Cache:
         layers: the layers' pools.
         num_pages: how many pages each has.
         plan: which layers keep index keys; None for models without indexers.
+        mtp: the prediction layer's pool; None where nothing is drafted.
     """
 
-    def __init__(self, layers: list[LayerCache], *, num_pages: int, plan: SharePlan | None):
+    def __init__(
+        self, layers: list[LayerCache], *, num_pages: int, plan: SharePlan | None, mtp: LayerCache | None = None
+    ):
         self.layers = layers
+        self.mtp = mtp
         self.plan = plan
         self.pages = Pages(num_pages)
         # What computes over it, where that is prepared once; `godwit.models.extend` keeps it here.
@@ -66,10 +70,25 @@ class Cache:
         """A sequence that shares the full pages of another's beginning, see `Pages.fork`."""
         return self.pages.fork(sequence, length)
 
+    def copy_page(self, source: int, target: int) -> None:
+        """Copy a page's rows in every layer."""
+        width = tile_width()
+        for layer in self._all_layers:
+            for pool_GNA in (layer.k_GNA, layer.v_GNE):
+                if pool_GNA is not None:
+                    pool_GNA[:, target * PAGE :][:, :PAGE] = pool_GNA[:, source * PAGE :][:, :PAGE]
+            if layer.tiles_MBW is not None:
+                count = PAGE // width
+                layer.tiles_MBW[target * count :][:count] = layer.tiles_MBW[source * count :][:count]
+
+    @property
+    def _all_layers(self) -> list[LayerCache]:
+        return self.layers if self.mtp is None else [*self.layers, self.mtp]
+
     @property
     def bytes_per_token(self) -> int:
         """Memory that one token takes over all layers."""
-        kept = [tensor for layer in self.layers for tensor in layer if tensor is not None]
+        kept = [tensor for layer in self._all_layers for tensor in layer if tensor is not None]
         return sum(tensor.numel() * tensor.element_size() for tensor in kept) // (self.pages.num_pages * PAGE)
 
 

@@ -102,6 +102,22 @@ class Pages:
             self._users[page] += 1
         return Sequence(full * PAGE, sequence.pages[:full])
 
+    def adopt(self, pages: list[int]) -> Sequence:
+        """A sequence that begins with these full pages, which somebody holds."""
+        assert all(self._users[page] > 0 for page in pages), pages
+        for page in pages:
+            self._users[page] += 1
+        return Sequence(len(pages) * PAGE, list(pages))
+
+    def hold(self, page: int) -> None:
+        """Be one more user of a page, without a sequence: it stays when its sequences close."""
+        assert self._users[page] > 0, page
+        self._users[page] += 1
+
+    def let_go(self, page: int) -> None:
+        """Take back one `hold`."""
+        self._release([page])
+
     def close(self, sequence: Sequence) -> None:
         """Give all its pages back; the sequence is of no use any more."""
         _check_open(sequence)
@@ -110,6 +126,7 @@ class Pages:
 
     def _release(self, pages: list[int]) -> None:
         for page in reversed(pages):
+            assert self._users[page] > 0, page
             self._users[page] -= 1
             if self._users[page] == 0:
                 self._free.append(page)

@@ -174,6 +174,8 @@ class Ask(Generic[OptionsT]):
         """
         endpoint = self.exchange.endpoints[role]
         assert "max_tokens" in settings, f"{stage}: say max_tokens"
+        if endpoint.most_answer is not None:
+            settings["max_tokens"] = min(settings["max_tokens"], endpoint.most_answer)
         if endpoint.context is not None:
             room = endpoint.context - int(SAFETY * estimate_tokens(list(messages)))
             if room < LEAST_ANSWER:
@@ -182,7 +184,7 @@ class Ask(Generic[OptionsT]):
         request = Request(
             model=endpoint.model,
             messages=list(messages),
-            parameters={name: value for name, value in settings.items() if value is not None},
+            parameters={name: value for name, value in settings.items() if value is not None} | endpoint.extra,
             seed=derive_seed(self.seed, draw) >> 32,
         )
         key = request.key()

@@ -4,6 +4,7 @@ Made of the rows, the settings and the journal alone, without dates and duration
 """
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -64,7 +65,7 @@ def card(made: Made) -> str:
         "## Settings",
         "",
         "```json",
-        json.dumps(made.settings, indent=2, ensure_ascii=False),
+        json.dumps(made.settings, indent=2, ensure_ascii=False).replace("```", "'''"),
         "```",
         "",
         "## What was left out",
@@ -99,11 +100,17 @@ def _reasons(spool: Spool) -> list[str]:
 
 def _markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
     cells = [head, ["---"] * len(head), *lines]
-    return ["| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in line) + " |" for line in cells]
+    return ["| " + " | ".join(_cell(cell) for cell in line) + " |" for line in cells]
+
+
+def _cell(text: str) -> str:
+    """One line that neither ends its cell nor opens a fence."""
+    return " ".join(text.split()).replace("|", "\\|").replace("`", "'")
 
 
 def _kind(hint: Any) -> str:
-    return hint.__name__ if isinstance(hint, type) and not getattr(hint, "__args__", ()) else str(hint)
+    plain = isinstance(hint, type) and not getattr(hint, "__args__", ())
+    return hint.__name__ if plain else re.sub(r"\b(?:\w+\.)+", "", str(hint))
 
 
 def _size(count: int) -> str:

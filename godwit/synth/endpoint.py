@@ -56,6 +56,8 @@ class Endpoint:
         context: tokens the model takes, prompt and answer together; None if unknown.
         max_tokens_name: what the endpoint calls that parameter (`probe` finds out).
         sees: whether it takes pictures; else they are left out of what is sent.
+        most_answer: tokens an answer may have at most, whatever a stage asks for; None for no such limit.
+        extra: further fields of each request's body, e.g. a switch for thinking; part of the content key.
     """
 
     url: str
@@ -66,6 +68,8 @@ class Endpoint:
     price: Price | None = None
     max_tokens_name: str = "max_tokens"
     sees: bool = True
+    most_answer: int | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)

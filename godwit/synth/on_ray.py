@@ -8,6 +8,7 @@ Two workers that happen to ask the very same thing at the same moment both send 
 """
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -142,7 +143,7 @@ def _ray(address: str) -> Any:
         raise MissingPartError("--ray needs Ray; type pip install 'godwit[ray]'") from error
     settings: dict[str, Any] = {"address": address} if address else {"address": "local", "include_dashboard": False}
     try:
-        ray.init(log_to_driver=False, logging_level="error", **settings)
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **settings)
     except ConnectionError as error:
         raise GodwitError(
             f"no Ray cluster at {address} ({error}); type ray start --head there, or leave it out"

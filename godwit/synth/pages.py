@@ -21,12 +21,13 @@ PER_PAGE = 50
 MOST = 500
 # Of one text; the rest is in the file.
 SHOWN = 60_000
-_STYLE = (
-    STYLE
-    + "details{border:1px solid #ddd;margin:.3rem 0;padding:.2rem .7rem;content-visibility:auto;"
-    + "contain-intrinsic-size:auto 2rem;overflow-wrap:anywhere}summary{cursor:pointer;padding:.2rem 0}"
-    + "summary b{margin-right:.8rem}h3{font-size:.9rem;color:#666;margin:.8rem 0 .2rem}details pre{margin:.2rem 0}"
-    + "nav{margin:1rem 0}nav a,nav b{margin-right:.6rem}.gone b{color:#b00}td,th{text-align:left}"
+SUMMARY = 110
+_STYLE = STYLE + (
+    "details{border:1px solid #ddd;margin:.3rem 0;padding:.2rem .7rem;content-visibility:auto;"
+    "contain-intrinsic-size:auto 2rem;overflow-wrap:anywhere}summary{cursor:pointer;padding:.2rem 0}"
+    "summary b{margin-right:.8rem}h3{font-size:.9rem;color:#666;margin:.8rem 0 .2rem}details pre{margin:.2rem 0}"
+    "th{padding:.1rem 1rem .1rem 0;text-align:left}td{overflow-wrap:anywhere}"
+    "nav{margin:1rem 0}nav a,nav b{margin-right:.6rem}.gone b{color:#b00}"
 )
 _POLICY = (
     "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
@@ -60,7 +61,8 @@ def _first(made: Made, chunks: Sequence[Sequence[bytes]], gone: Sequence[bytes])
     parts = [
         _POLICY,
         f"<h1>{html.escape(name)}: {spool.num_kept:,} rows</h1>",
-        f'<p class="note">{html.escape(made.pipeline.about)} From {made.num_source:,} input rows.</p>',
+        f'<p class="note">{html.escape(made.pipeline.about)} From {made.num_source:,} input rows; '
+        f"{spool.num_rejected:,} were left out.</p>",
     ]
     if spool.reasons:
         most = sorted(spool.reasons.items(), key=lambda item: (-item[1], item[0]))[:20]
@@ -99,31 +101,65 @@ def _links(count: int, here: int) -> str:
 def _row(line: bytes) -> str:
     record = json.loads(line)
     fields = {name: value for name, value in record.items() if name not in ("id", "provenance")}
-    head = next((value for value in fields.values() if isinstance(value, str) and value), json.dumps(fields))
-    return _folded(record["id"], head, {**fields, "provenance": record["provenance"]})
+    return _folded(record["id"], _first_text(fields), fields, record["provenance"])
 
 
 def _gone(line: bytes) -> str:
     record = json.loads(line)
     head = f"{record['status']} at {record['stage']}: {record['reason']}"
-    return _folded(record["id"], head, {"provenance": record["provenance"]}, mark="gone")
+    return _folded(record["id"], head, {"reason": record["reason"]}, record["provenance"], mark="gone")
 
 
-def _folded(name: str, head: str, fields: dict[str, Any], *, mark: str = "") -> str:
-    short = " ".join(head[:300].split())[:110]
-    inside = "".join(f"<h3>{html.escape(key)}</h3>{_value(value)}" for key, value in fields.items())
-    summary = f"<summary><b>{html.escape(name)}</b>{html.escape(short)}</summary>"
-    return f'<details class="{mark}">{summary}{inside}</details>'
+def _folded(name: str, head: str, fields: dict[str, Any], provenance: dict[str, Any], *, mark: str = "") -> str:
+    """A row: what is short as a table, then the texts, then where it came from."""
+    short = {key: value for key, value in fields.items() if _is_short(value)}
+    parts = [_figures(short)] if short else []
+    parts += [_titled(key, _value(value)) for key, value in fields.items() if key not in short]
+    parts.append(_titled("provenance", _figures(provenance)))
+    first = html.escape(" ".join(head[:300].split())[:SUMMARY])
+    return f'<details class="{mark}"><summary><b>{html.escape(name)}</b>{first}</summary>{"".join(parts)}</details>'
+
+
+def _titled(title: str, inside: str) -> str:
+    return f"<h3>{html.escape(title)}</h3>{inside}"
+
+
+def _is_short(value: Any) -> bool:
+    return value is None or isinstance(value, (bool, int, float)) or (isinstance(value, str) and len(value) <= 60)
+
+
+def _first_text(value: Any) -> str:
+    """The first text in JSON values that is more than a word: what a row is told by."""
+    if isinstance(value, dict):
+        value = [item for key, item in value.items() if key != "role"]
+    if isinstance(value, list):
+        return next((text for item in value if (text := _first_text(item))), "")
+    return value if isinstance(value, str) and " " in value.strip() else ""
+
+
+def _figures(values: dict[str, Any]) -> str:
+    return table((), [(str(key), _spelled(value)) for key, value in values.items()])
+
+
+def _spelled(value: Any) -> str:
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        value = " ".join(value)
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]} ... {len(text) - SHOWN:,} more characters"
 
 
 def _value(value: Any) -> str:
-    """Messages and lists of texts one under the other, everything else as JSON."""
+    """Messages and texts one under the other, lists of small objects as a table, everything else as JSON."""
     if isinstance(value, str):
         return _text(value)
-    if isinstance(value, list) and value and all(isinstance(item, dict) and "role" in item for item in value):
-        return "".join(f"<h3>{html.escape(str(item['role']))}</h3>{_value(item.get('content'))}" for item in value)
-    if isinstance(value, list) and value and all(isinstance(item, str) for item in value) and len(value) <= 50:
-        return "".join(map(_text, value))
+    if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+        if all("role" in item for item in value):
+            return "".join(_titled(str(item["role"]), _value(item.get("content"))) for item in value)
+        names = list(value[0])
+        if all(list(item) == names for item in value) and len(value) <= MOST:
+            return table(names, [[_spelled(item[name]) for name in names] for item in value])
+    if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
+        return _text("\n".join(value)) if all(map(_is_short, value)) else "".join(map(_text, value[:MOST]))
     return _text(json.dumps(value, ensure_ascii=False, indent=1))
 
 

@@ -15,7 +15,8 @@ from godwit.synth.endpoint import Endpoint
 from godwit.synth.line import Limits, Line
 from godwit.synth.wire import Request, body_of
 
-SECONDS = 60.0
+# A busy server may keep even a request of one token waiting.
+SECONDS = 180.0
 SHOWN = 200
 
 
@@ -65,7 +66,10 @@ async def _models(endpoint: Endpoint, line: Line, role: str) -> list[dict[str, A
 
 async def _one_token(endpoint: Endpoint, line: Line, role: str) -> Endpoint:
     request = Request(
-        model=endpoint.model, messages=[{"role": "user", "content": "Hi"}], parameters={"max_tokens": 1}, seed=0
+        model=endpoint.model,
+        messages=[{"role": "user", "content": "Hi"}],
+        parameters={"max_tokens": 1} | endpoint.extra,
+        seed=0,
     )
     status, body = await _post(endpoint, line, request)
     if status == 400 and "max_completion_tokens" in body:

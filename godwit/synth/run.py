@@ -68,7 +68,9 @@ class Plan:
             "options": to_json(self.options),
             "source": self.source.name,
             "limit": self.limit,
-            "models": {role: {"model": each.model} for role, each in sorted(self.endpoints.items())},
+            "models": {
+                role: {"model": each.model, "extra": each.extra} for role, each in sorted(self.endpoints.items())
+            },
             "seed": self.seed,
             "structured": self.structured,
             "keep_cut": self.keep_cut,

@@ -15,6 +15,8 @@ from godwit.synth.exchange import Exchange
 from godwit.synth.pipeline import Pipeline
 from godwit.synth.rows import GivenUp, Row
 
+LONGEST_REASON = 600
+
 
 class Work(NamedTuple):
     """What is the same for all rows of a run; plain values, so that it can go to other machines.
@@ -91,7 +93,7 @@ async def _through(
         try:
             given = await stage(row, ask)
         except GivenUp as end:
-            return ended(end.status, stage.__name__, str(end))
+            return ended(end.status, stage.__name__, str(end)[:LONGEST_REASON])
         if isinstance(given, list):
             if not given:
                 return ended("dropped", stage.__name__, "nothing came of it")

@@ -48,13 +48,40 @@ def render(
         add_generation_prompt: end with what the model goes on from.
     """
     check_style(style, clear_thinking=clear_thinking)
-    return _compiled(style).render(
-        messages=[message.to_dict() for message in messages],
-        tools=[tool.to_dict() for tool in tools],
+    return render_source(
+        template_source(style),
+        messages,
+        tools=tools,
         enable_thinking=enable_thinking,
         clear_thinking=clear_thinking,
         add_generation_prompt=add_generation_prompt,
     )
+
+
+def render_source(
+    source: str,
+    messages: Sequence[Message],
+    *,
+    tools: Sequence[Tool] = (),
+    enable_thinking: bool = True,
+    clear_thinking: bool = True,
+    add_generation_prompt: bool = False,
+) -> str:
+    """`render` by another template, such as a published checkpoint's `chat_template.jinja`; it runs in a sandbox.
+
+    Raises:
+        GodwitError: the template is broken, or refuses the conversation.
+    """
+    try:
+        return _compiled(source).render(
+            messages=[message.to_dict() for message in messages],
+            tools=[tool.to_dict() for tool in tools],
+            enable_thinking=enable_thinking,
+            clear_thinking=clear_thinking,
+            add_generation_prompt=add_generation_prompt,
+        )
+    except jinja2.TemplateError as error:
+        raise GodwitError(f"the chat template cannot write this conversation: {error}") from error
 
 
 def check_style(style: str, *, clear_thinking: bool = True) -> None:
@@ -75,7 +102,7 @@ def template_source(style: str) -> str:
 def tool_frame(style: str) -> tuple[str, str]:
     """What a style's template writes before and after the tools' lines of JSON, prefix tokens left out."""
     place = "TOOLS"
-    text = _compiled(style).render(messages=[], tools=[place], add_generation_prompt=False)
+    text = _compiled(template_source(style)).render(messages=[], tools=[place], add_generation_prompt=False)
     before, _, after = text.removeprefix("[gMASK]<sop>").partition(json.dumps(place))
     return before, after
 
@@ -86,11 +113,11 @@ def to_json(value: Any) -> str:
 
 
 @cache
-def _compiled(style: str) -> jinja2.Template:
+def _compiled(source: str) -> jinja2.Template:
     """The template in a sandbox that is set up as transformers sets up its own."""
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
     environment.filters["tojson"] = _to_json_filter
-    return environment.from_string(template_source(style), globals={"raise_exception": _refuse})
+    return environment.from_string(source, globals={"raise_exception": _refuse})
 
 
 def _to_json_filter(value: Any, ensure_ascii: bool = False) -> str:

@@ -98,6 +98,21 @@ class Tokenizer:
         """The spelling of a special token's id; None for an id of ordinary text."""
         return self._special_names.get(token_id)
 
+    @cached_property
+    def special_ids(self) -> frozenset[int]:
+        """Ids of all special tokens: frames and marks."""
+        return frozenset(self._special_names)
+
+    @cached_property
+    def skipped_ids(self) -> frozenset[int]:
+        """Ids that `decode` leaves out with `skip_special`."""
+        added = self._full.get_added_tokens_decoder().items()
+        return frozenset(token_id for token_id, token in added if token.special)
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes one id stands for, maybe a part of a character; nothing for an id the tokenizer has not."""
+        return self._bytes_of.get(token_id, b"")
+
     def encode(self, text: str, *, allow_special: bool = False) -> list[int]:
         """Token ids of `text`. Spellings of special tokens stay text unless `allow_special`."""
         check_text(text)

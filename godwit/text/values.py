@@ -30,13 +30,16 @@ def decode_value(text: str, schema: dict[str, Any] | None) -> Any:
 
 def decode_argument(text: str, key: str, parameters: dict[str, Any] | None) -> Any:
     """The value of argument `key` of a tool whose `parameters` are given (None: an unknown tool)."""
-    if parameters is None:
-        return _decode(text, None)
+    return _decode(text, None if parameters is None else argument_types(key, parameters))
+
+
+def argument_types(key: str, parameters: dict[str, Any]) -> frozenset[str] | None:
+    """JSON types that a tool's `parameters` allow for the argument `key`; None where they do not say."""
     properties = parameters.get("properties")
     schema = properties.get(key) if isinstance(properties, dict) else None
     if schema is None:
         schema = parameters.get("additionalProperties")
-    return _decode(text, allowed_types(schema, parameters))
+    return allowed_types(schema, parameters)
 
 
 def allowed_types(schema: Any, root: dict[str, Any], *, depth: int = 0) -> frozenset[str] | None:

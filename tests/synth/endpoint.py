@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 FAULTS = ("busy", "error", "no_json", "no_choices", "cut", "stall", "hang_up", "error_in_200")
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+"""What an embedding here counts."""
 KEY = "sk-test-0123456789abcdef"
 
 
@@ -31,6 +33,7 @@ class Endpoint:
         kinds: which faults.
         delay: seconds until an answer.
         served: how often each request was answered in full.
+        embedded: how often each text was embedded.
     """
 
     answer: Callable[[dict[str, Any]], str | dict[str, Any]]
@@ -45,6 +48,7 @@ class Endpoint:
     served: Counter[str] = field(default_factory=Counter)
     attempts: Counter[str] = field(default_factory=Counter)
     faulted: Counter[str] = field(default_factory=Counter)
+    embedded: Counter[str] = field(default_factory=Counter)
     bodies: list[dict[str, Any]] = field(default_factory=list)
     at_once: int = 0
     most_at_once: int = 0
@@ -81,6 +85,13 @@ class Endpoint:
         if line.startswith("GET") and line.split()[1].endswith("/v1/models"):
             told = {} if self.context is None else {"max_model_len": self.context}
             self._send(writer, 200, {"data": [{"id": name, **told} for name in self.models]})
+            return True
+        if line.split()[1].endswith("/v1/embeddings"):
+            texts = json.loads(body)["input"]
+            self.embedded.update(texts)
+            vectors = [[float(text.count(letter)) for letter in LETTERS] for text in texts]
+            items = [{"index": place, "embedding": vector} for place, vector in enumerate(vectors)]
+            self._send(writer, 200, {"data": items[::-1], "usage": {"prompt_tokens": 10 * len(texts)}})
             return True
         if not line.split()[1].endswith("/v1/chat/completions"):
             self._send(writer, 404, {"error": {"message": "no such address"}})

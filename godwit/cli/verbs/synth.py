@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 FOLDER = Path("data")
 EXIT_INCOMPLETE = 4
+# Tokens of an answer by the bundled model: enough to see what an answer looks like.
+BUNDLED_ANSWER = 64
+BUNDLED_EXTRA = {"chat_template_kwargs": {"enable_thinking": False}}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,6 +51,8 @@ class Options:
     """the model's name there"""
     key_env: str = "OPENAI_API_KEY"
     """environment variable that holds the key; the key itself is never an option"""
+    extra: Annotated[str, tyro.conf.arg(metavar="JSON")] = ""
+    """further fields of the writer's requests, e.g. '{"chat_template_kwargs": {"enable_thinking": false}}'"""
     price: Annotated[str, tyro.conf.arg(metavar="IN/OUT")] = ""
     """dollars per million tokens, e.g. 2.5/10; else costs are given in tokens"""
     context: int | None = None
@@ -195,6 +200,7 @@ def _given(pipeline: "Pipeline", general: Options) -> "dict[str, Endpoint]":
         model=general.model,
         key_env=general.key_env,
         context=general.context,
+        extra=_extra(general.extra),
         price=Price.parse(general.price) if general.price else None,
     )
     endpoints = {"writer": writer}
@@ -221,6 +227,21 @@ def _given(pipeline: "Pipeline", general: Options) -> "dict[str, Endpoint]":
     return endpoints
 
 
+def _extra(text: str) -> dict[str, Any]:
+    import json
+
+    try:
+        found = json.loads(text or "{}")
+    except ValueError as error:
+        raise GodwitError(f"--extra is not JSON ({error}); give e.g. '{{\"top_k\": 20}}'") from error
+    if not isinstance(found, dict):
+        raise GodwitError("--extra is no JSON object; give e.g. '{\"top_k\": 20}'")
+    taken = {"messages", "model", "max_tokens", "seed", "stream"} & set(found)
+    if taken:
+        raise GodwitError(f"--extra may not set {', '.join(sorted(taken))}; the pipeline does")
+    return found
+
+
 def _refuse(pipeline: "Pipeline", general: Options, kind: str, used: bool) -> None:
     given = [field.name for field in dataclasses.fields(general) if field.name.startswith(f"{kind}_")]
     for name in given:
@@ -234,9 +255,17 @@ def _bundled(pipeline: "Pipeline", general: Options, stack: ExitStack) -> "dict[
 
     if general.model or general.judge_model:
         raise GodwitError("a model is named and no endpoint; give --endpoint URL")
-    served: Any = stack.enter_context(serving("nano"))
-    print("no --endpoint: the bundled model writes, which shows the way and is no author", flush=True)
-    endpoint = Endpoint(url=served.base_url, model=served.model, key_env="", key=served.api_key, sees=False)
+    served = stack.enter_context(serving("nano"))
+    print("no --endpoint: the bundled model writes, to show the way; it is a nano and no author", flush=True)
+    endpoint = Endpoint(
+        url=served.base_url,
+        model=served.model,
+        key_env="",
+        key=served.api_key,
+        sees=False,
+        most_answer=BUNDLED_ANSWER,
+        extra=BUNDLED_EXTRA,
+    )
     if pipeline.pictures:
         print("(it has no eyes: pictures are left out)", flush=True)
     return {"writer": endpoint, "judge": endpoint} if pipeline.judged else {"writer": endpoint}

@@ -162,9 +162,8 @@ def route(score, w, expert, weight):  # noqa: ANN001
 
 
 @numba.njit(parallel=True, cache=True)
-def logits(x, norm, eps, head, num_parts, out):  # noqa: ANN001
-    """Final norm and output head, its rows divided among threads."""
-    normed = normalised(x, norm, eps)
+def logits(normed, head, num_parts, out):  # noqa: ANN001
+    """The output head, its rows divided among threads."""
     for part in numba.prange(num_parts):
         first, last = head.shape[0] * part // num_parts, head.shape[0] * (part + 1) // num_parts
         multiply(head[first:last], normed, out[:, first:last])

@@ -1,0 +1,88 @@
+"""What is said of an endpoint before anything is paid for."""
+
+import asyncio
+import http.server
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from godwit.base.errors import GodwitError
+from godwit.synth.endpoint import Endpoint
+from godwit.synth.line import Limits
+from godwit.synth.probe import probe
+from tests.synth import endpoint as scripted
+
+
+def check(url: str, *, role: str = "writer", model: str = "writer-1", key: str = scripted.KEY) -> Endpoint:
+    return asyncio.run(probe(Endpoint(url=url, model=model, key=key), role=role, limits=Limits()))
+
+
+@contextmanager
+def answering(status: int, body: bytes) -> Iterator[str]:
+    """A server that says the same to everything."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_GET
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}/v1"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def test_a_good_endpoint_tells_its_context_and_is_not_charged() -> None:
+    with scripted.serving(lambda _: "x", context=4096) as served:
+        found = check(served.url)
+    assert found.context == 4096 and found.max_tokens_name == "max_tokens" and served.num_served == 0
+
+
+def test_a_wrong_key_is_named_by_its_variable_and_not_shown() -> None:
+    with scripted.serving(lambda _: "x") as served, pytest.raises(GodwitError) as error:
+        check(served.url, key="sk-my-own-secret-key")
+    assert (
+        "OPENAI_API_KEY" in str(error.value)
+        and "--key-env" in str(error.value)
+        and "own-secret" not in str(error.value)
+    )
+
+
+def test_an_unknown_model_and_an_unknown_judge() -> None:
+    with scripted.serving(lambda _: "x") as served:
+        with pytest.raises(GodwitError, match=r"no writer model 'writer-2' .--model.: did you mean 'writer-1'"):
+            check(served.url, model="writer-2")
+        with pytest.raises(GodwitError, match=r"no judge model 'jugde-1' .--judge-model.: did you mean 'judge-1'"):
+            check(served.url, role="judge", model="jugde-1")
+
+
+def test_what_is_no_such_endpoint() -> None:
+    with answering(200, b"<html>hello</html>") as url, pytest.raises(GodwitError, match="not an OpenAI-compatible"):
+        check(url)
+    with answering(200, b'{"data": []}') as url, pytest.raises(GodwitError, match="its answer has no choices"):
+        check(url)
+    with (
+        answering(404, b"nothing here") as url,
+        pytest.raises(GodwitError, match=r"no chat completions.*ends with /v1"),
+    ):
+        check(url)
+    refusal = b'{"error": {"message": "unknown field seed"}}'
+    with answering(400, refusal) as url, pytest.raises(GodwitError, match=r"of one token with.*--no-send-seed"):
+        check(url)
+    with pytest.raises(GodwitError, match="cannot be reached"):
+        check("http://127.0.0.1:9/v1")
