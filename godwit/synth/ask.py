@@ -23,7 +23,7 @@ from godwit.synth.tasks import together
 from godwit.synth.wire import Request
 from godwit.text.replies import after_thoughts
 
-OptionsT = TypeVar("OptionsT")
+OptionsT = TypeVar("OptionsT", covariant=True)
 ItemT = TypeVar("ItemT")
 ValueT = TypeVar("ValueT")
 ModelT = TypeVar("ModelT", bound=BaseModel)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from godwit.base.errors import GodwitError
 from godwit.base.plugins import Room
 from godwit.synth.rows import Row
 
@@ -80,6 +81,14 @@ def load(name: str) -> Pipeline:
         pictures=getattr(module, "PICTURES", False),
         retrieves=getattr(module, "RETRIEVES", False),
     )
+
+
+def at_least(options: Any, least: int, *names: str) -> None:
+    """For `Options.__post_init__`: refuse values below `least` of the options called `names`."""
+    for name in names:
+        value = getattr(options, name)
+        if value < least:
+            raise GodwitError(f"--{name.replace('_', '-')} is {value}; give {least} or more")
 
 
 def _types(stage: Stage, name: str) -> tuple[type[Row], type[Row]]:

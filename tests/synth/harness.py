@@ -44,19 +44,21 @@ def finishes(
     folder: Path,
     *,
     num_calls: int | None = None,
+    faults: float = 0.4,
     **settings: Any,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Run against an endpoint with every fault on; then again without any call, to the same bytes.
 
     Args:
         num_calls: different requests there should be.
+        faults: chance of one; 0 for tests of something else.
 
     Returns:
         The rows of data.jsonl and of rejected.jsonl.
     """
     source = write_rows(folder / "rows.jsonl", rows)
     out = folder / "out"
-    with scripted.serving(answer, faults=0.4) as served:
+    with scripted.serving(answer, faults=faults) as served:
         plan = plan_for(name, source, out, served.url, **settings)
         done = run.run(plan)
         assert done.num_failed == 0 and served.paid_twice == 0

@@ -36,6 +36,7 @@ from godwit.rewards.citations import (
 )
 from godwit.synth import chunks, retrieval
 from godwit.synth.ask import Ask, assistant, fill, user
+from godwit.synth.pipeline import at_least
 from godwit.synth.pipelines import selfinstruct_longqa
 from godwit.synth.pipelines.selfinstruct_longqa import Answered, Document, answer, ask_question, language_of
 from godwit.synth.rows import Drop, Malformed, Row
@@ -114,6 +115,9 @@ class Options(selfinstruct_longqa.Options):
     """most tokens of the answer with chunk citations"""
     span_tokens: int = 128
     """most tokens of the spans of a statement"""
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "chunk_tokens", "cite_tokens", "span_tokens")
 
 
 async def ask_and_answer(row: Source, ask: Ask[Options]) -> Answered:

@@ -27,6 +27,7 @@ from godwit.synth import chunks, retrieval
 from godwit.synth.ask import Ask, assistant, fill, user
 from godwit.synth.draws import attempt
 from godwit.synth.exchange import JUDGE
+from godwit.synth.pipeline import at_least
 from godwit.synth.pipelines.selfinstruct_longqa import Document, language_of
 from godwit.synth.rows import Drop, Malformed, Row, Unscored
 
@@ -109,6 +110,11 @@ class Options:
     compat: Compat = "paper"
     """code: rewards are sums, and so on as above"""
 
+    def __post_init__(self) -> None:
+        at_least(self, 2, "min_scored")
+        at_least(self, self.min_scored, "samples")
+        at_least(self, 1, "answer_tokens", "judge_tokens", "facts_tokens", "chunk_tokens", "part_tokens")
+
 
 async def draw_answers(row: Question, ask: Ask[Options]) -> Answers:
     """One call for each answer, unless they are given."""
@@ -124,9 +130,9 @@ async def draw_answers(row: Question, ask: Ask[Options]) -> Answers:
 
     draws = await ask.each(range(options.samples), lambda ask, number: attempt(one(ask, number)))
     responses = [draw.value for draw in draws if not draw.reason]
-    if len(responses) < max(options.min_scored, 2):
-        reason = next(draw.reason for draw in draws if draw.reason) if len(responses) < len(draws) else "too few drawn"
-        raise Drop(f"{len(responses)} answers of {options.samples} drawn; {reason}")
+    if len(responses) < options.min_scored:
+        reason = next(draw.reason for draw in draws if draw.reason)
+        raise Drop(f"{len(responses)} of {options.samples} answers can be used; {reason}")
     return row.to(Answers, responses=responses)
 
 
@@ -148,7 +154,7 @@ async def pair(row: Scored, ask: Ask[Options]) -> Pair:
     """No call: the best answer and the worst."""
     rewards = [score.reward for score in row.scores]
     scored = sum(reward is not None for reward in rewards)
-    if scored < max(ask.options.min_scored, 2):
+    if scored < ask.options.min_scored:
         reason = next((score.unscored for score in row.scores if score.unscored), "")
         raise Unscored(f"{scored} of {len(rewards)} answers have a reward{f'; {reason}' if reason else ''}")
     places = longreward.preference_pair(rewards, min_scored=ask.options.min_scored, compat=ask.options.compat)
