@@ -36,6 +36,14 @@ def test_it_looks_up_what_a_window_cannot_see(nano) -> None:
     assert retrieval(nano, tokenizer, **asked, window=512).accuracy <= 0.1
 
 
+def test_the_shared_one_keeps_three_indexers_and_still_looks_things_up() -> None:
+    shared = godwit.load("nano-shared").eval()
+    assert shared.config.plan.pattern == "FSFSSSSSFSSS"
+    tokenizer = Tokenizer.load(bundled.resolve("nano-shared"))
+    asked = {"task": "multi_key", "num_tokens": 2048, "num_samples": 6, "seed": 5}
+    assert retrieval(shared, tokenizer, **asked).accuracy >= 0.6
+
+
 def test_a_folder_of_that_name_here_is_meant_first(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert bundled.resolve("nano") != Path("nano")
