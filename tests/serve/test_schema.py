@@ -1,7 +1,10 @@
 """schemathesis, on the server's own OpenAPI: whatever fits the schema, and whatever does not, is no server error."""
 
+import contextlib
+
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.errors import Unsatisfiable
 
 schemathesis = pytest.importorskip("schemathesis", reason="needs schemathesis")
 
@@ -38,8 +41,10 @@ def test_no_server_error(endpoint, http, idle, mode) -> None:
         check()
 
     for found in schema.get_all_operations():
-        explore(found.ok())
+        # What takes nothing cannot be asked wrongly.
+        with contextlib.suppress(Unsatisfiable):
+            explore(found.ok())
     labels = {label for label, _ in seen}
-    assert {"POST /v1/chat/completions", "POST /v1/completions", "POST /inspect", "GET /metrics"} <= labels
+    assert {"POST /v1/chat/completions", "POST /v1/completions", "POST /inspect", "POST /tokenize"} <= labels
     assert http.get("/health").status_code == 200
     idle()

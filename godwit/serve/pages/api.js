@@ -19,7 +19,8 @@ export async function ask(path, body, options = {}) {
       throw new ServerError("the server does not answer; is it still running?");
     }
     if (response.ok) return response;
-    if (response.status === 401 && await askForKey()) continue;
+    // Another request may have been given a key meanwhile.
+    if (response.status === 401 && (sessionStorage.getItem(KEY) !== key || await askForKey())) continue;
     let message = `${response.status} ${response.statusText}`;
     try { message = (await response.json()).error.message; } catch { /* not from our server: the status must do */ }
     throw new ServerError(message);
@@ -54,8 +55,10 @@ export function element(tag, properties = {}, ...children) {
   return made;
 }
 
+let asking = null; // one dialog, however many requests wait for it
+
 function askForKey() {
-  return new Promise((resolve) => {
+  asking ??= new Promise((resolve) => {
     const field = element("input", { type: "password", autocomplete: "off", placeholder: "API key", style: "width:100%" });
     const form = element("form", { method: "dialog" }, element("p", { textContent: "This server asks for its API key." }),
       field, element("p", {}, element("button", { className: "main", textContent: "Use it" })));
@@ -67,5 +70,6 @@ function askForKey() {
     });
     document.body.append(dialog);
     dialog.showModal();
-  });
+  }).finally(() => { asking = null; });
+  return asking;
 }
