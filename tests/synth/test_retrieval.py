@@ -13,7 +13,8 @@ from godwit.synth.exchange import Exchange
 from godwit.synth.journal import Journal
 from godwit.synth.line import Limits
 from godwit.synth.pipeline import NoOptions
-from godwit.synth.retrieval import by_words, rank, words
+from godwit.synth.retrieval import rank
+from godwit.text.bm25 import by_words, words
 from godwit.text.tokenizer import Tokenizer
 from tests.synth import endpoint as scripted
 

@@ -87,8 +87,8 @@ class BySentence(Answered):
 class Cited(Row):
     """A sample to train on, in LongCite's format; `splitter` tells how the document was cut into sentences."""
 
-    messages: list[dict[str, str]]
     query: str
+    messages: list[dict[str, str]]
     answer: str
     language: str
     kind: str

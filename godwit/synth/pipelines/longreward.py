@@ -72,10 +72,10 @@ class Scored(Answers):
 class Pair(Row):
     """For DPO. `chosen_place`, `rejected_place`: which of the `scores` are theirs."""
 
+    query: str
     prompt: list[dict[str, str]]
     chosen: list[dict[str, str]]
     rejected: list[dict[str, str]]
-    query: str
     chosen_reward: float
     rejected_reward: float
     chosen_place: int

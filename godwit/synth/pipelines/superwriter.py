@@ -87,9 +87,9 @@ class Refined(Written):
 class Sample(Row):
     """A sample to train on: one step of one text. `steps` are those of the agents behind it, `words` of its answer."""
 
+    instruction: str
     messages: list[dict[str, str]]
     step: thoughts.Step
-    instruction: str
     title: str
     words: int
     steps: list[AgentStep]

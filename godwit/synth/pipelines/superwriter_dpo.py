@@ -82,11 +82,11 @@ class Pair(Row):
     The values are what was compared: means of the discretised ranks for plan and write, scores for refine.
     """
 
+    instruction: str
     prompt: list[dict[str, str]]
     chosen: list[dict[str, str]]
     rejected: list[dict[str, str]]
     step: thoughts.Step
-    instruction: str
     chosen_value: float
     rejected_value: float
     chosen_path: list[int]
