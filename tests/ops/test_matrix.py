@@ -16,6 +16,7 @@ from godwit.ops import (
     index_topk_paged,
     index_two_level,
     indexer_kl,
+    rotate,
     sample_attention,
     sparse_attention,
     sparse_mla,
@@ -29,6 +30,7 @@ OPS: dict[str, Op] = {
     "index_topk": index_topk._OP,
     "index_topk_paged": index_topk_paged._OP,  # its parity is in test_index_topk_paged.py
     "indexer_kl": indexer_kl._OP,  # its parity is in test_indexer_kl.py
+    "rotate": rotate._OP,  # its parity is in test_rotate.py
     "experts": experts._OP,
     "sparse_mla": sparse_mla._OP,
     "index_two_level": index_two_level._OP,

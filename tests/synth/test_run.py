@@ -14,7 +14,7 @@ from godwit.synth.ask import every
 from godwit.synth.endpoint import Price
 from godwit.synth.journal import FILE_NAME, Journal
 from godwit.synth.rows import Drop, Row
-from godwit.synth.walk import together
+from godwit.synth.tasks import together
 from tests.synth import endpoint as scripted
 from tests.synth.harness import QUICK, plan_for, read_rows, write_rows
 from tests.synth.pipelines.test_agentwrite import answer
