@@ -44,8 +44,7 @@ def _with_context(endpoint: Endpoint, models: list[dict[str, Any]], role: str) -
             f"{endpoint.url} has no {role} model {endpoint.model!r} ({option}): {did_you_mean(endpoint.model, names)}"
         )
     found = next((model for model in models if model.get("id") == endpoint.model), {})
-    told = found.get("max_model_len") or found.get("context_length")
-    return replace(endpoint, context=told) if endpoint.context is None and isinstance(told, int) else endpoint
+    return endpoint.with_context(found)
 
 
 async def _models(endpoint: Endpoint, line: Line, role: str) -> list[dict[str, Any]] | None:

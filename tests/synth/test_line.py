@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from godwit.base.endpoint import Price
 from godwit.base.errors import GodwitError, RunStoppedError
-from godwit.synth.endpoint import Endpoint, Price, estimate_tokens
+from godwit.synth.endpoint import Endpoint, estimate_tokens
 from godwit.synth.journal import Answer
 from godwit.synth.line import REFUSALS, Limits, Line
 from godwit.synth.rows import Failed

@@ -8,10 +8,10 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 
+from godwit.base.endpoint import Price
 from godwit.base.errors import GodwitError, RunStoppedError
 from godwit.synth import run
 from godwit.synth.ask import every
-from godwit.synth.endpoint import Price
 from godwit.synth.journal import FILE_NAME, Journal
 from godwit.synth.rows import Drop, Row
 from godwit.synth.tasks import together

@@ -193,7 +193,8 @@ def _plan(pipeline: "Pipeline", general: Options, options: Any, stack: ExitStack
 
 
 def _given(pipeline: "Pipeline", general: Options) -> "dict[str, Endpoint]":
-    from godwit.synth.endpoint import Endpoint, Price
+    from godwit.base.endpoint import Price
+    from godwit.synth.endpoint import Endpoint
 
     if not general.model:
         raise GodwitError(f"which model at {general.endpoint}? give --model NAME")

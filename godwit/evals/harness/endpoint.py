@@ -1,83 +1,19 @@
-"""One OpenAI-compatible address, and what is asked of it before money is spent.
-
-The key is named by an environment variable and read when it is used: it is in no config, log or message.
-"""
+"""What is asked of an OpenAI-compatible endpoint before money is spent on a benchmark."""
 
 import json
-import os
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
-from urllib.parse import urlsplit
 
+from godwit.base.endpoint import Address
 from godwit.base.errors import GodwitError, MissingPartError, did_you_mean
 
-KEY_ENV = "OPENAI_API_KEY"
 NO_KEY = "none"
 """What is sent where no key is set: local servers take any."""
+_SHOWN = 200
 _SECONDS = 60.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Endpoint:
-    """A model behind an address.
-
-    Attributes:
-        url: up to and including the version, e.g. http://localhost:8000/v1.
-        model: its name there; "" until `checked` has found it out.
-        key_env: environment variable that holds the key.
-        key: a key that is no secret (of a model served for this run alone).
-        context: tokens it takes, prompt and reply together; None if it does not say.
-    """
-
-    url: str
-    model: str = ""
-    key_env: str = KEY_ENV
-    key: str = field(default="", repr=False)
-    context: int | None = None
-
-    def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise GodwitError(f"{self.url!r} is no address; give e.g. http://localhost:8000/v1")
-        if parts.username or parts.password or parts.query:
-            raise GodwitError(
-                f"the address of {parts.hostname} holds a key; put it into an environment variable instead"
-            )
-
-    def secret(self) -> str:
-        """The key to send."""
-        return self.key or os.environ.get(self.key_env, "").strip() or NO_KEY
-
-    def redact(self, text: object) -> str:
-        """One line of `text` without the key."""
-        shown = " ".join(str(text).split())
-        return (shown if self.secret() == NO_KEY else shown.replace(self.secret(), "***"))[:200]
-
-
-@dataclass(frozen=True)
-class Price:
-    """US dollars for a million tokens in and out."""
-
-    input: float
-    output: float
-
-    @classmethod
-    def parse(cls, text: str) -> "Price":
-        """From "2.5/10"."""
-        try:
-            price = cls(*(float(part) for part in text.split("/")))
-        except (TypeError, ValueError) as error:
-            raise GodwitError(f"price {text!r}: give dollars per million tokens in and out, e.g. 2.5/10") from error
-        if not (price.input >= 0 and price.output >= 0):
-            raise GodwitError(f"price {text!r}: prices are not negative")
-        return price
-
-    def of(self, input_tokens: int, output_tokens: int) -> float:
-        """Dollars for so many tokens."""
-        return (input_tokens * self.input + output_tokens * self.output) / 1e6
-
-
-def checked(endpoint: Endpoint, *, option: str) -> Endpoint:
+def checked(endpoint: Address, *, option: str) -> Address:
     """Ask for the models and for one token; the endpoint with its model and context filled in.
 
     Args:
@@ -93,7 +29,12 @@ def checked(endpoint: Endpoint, *, option: str) -> Endpoint:
             raise
         raise MissingPartError("benchmarks need openai and inspect_ai; type: pip install 'godwit[eval]'") from error
     client = openai.OpenAI(
-        base_url=endpoint.url, api_key=endpoint.secret(), timeout=_SECONDS, max_retries=1, organization="", project=""
+        base_url=endpoint.url,
+        api_key=endpoint.secret() or NO_KEY,
+        timeout=_SECONDS,
+        max_retries=1,
+        organization="",
+        project="",
     )
     with client:
         try:
@@ -109,12 +50,12 @@ def checked(endpoint: Endpoint, *, option: str) -> Endpoint:
             ) from None
         except openai.APIConnectionError as error:
             raise GodwitError(
-                f"{option} {endpoint.url} cannot be reached ({endpoint.redact(error.__cause__ or error)}); is it up?"
+                f"{option} {endpoint.url} cannot be reached ({_shown(endpoint, error.__cause__ or error)}); is it up?"
             ) from None
         except openai.APIStatusError as error:
             raise GodwitError(
                 f"{option} {endpoint.url} answers status {error.status_code} to a chat of one token "
-                f"({endpoint.redact(error.message)}); the address usually ends with /v1"
+                f"({_shown(endpoint, error.message)}); the address usually ends with /v1"
             ) from None
         except (openai.APIError, ValueError) as error:
             raise _no_endpoint(endpoint, option, error) from None
@@ -146,7 +87,7 @@ def _json(text: str) -> dict[str, Any]:
     return found
 
 
-def _with_model(endpoint: Endpoint, models: list[dict[str, Any]] | None, option: str) -> Endpoint:
+def _with_model(endpoint: Address, models: list[dict[str, Any]] | None, option: str) -> Address:
     names = [str(model.get("id")) for model in models or []]
     if not endpoint.model:
         if len(names) != 1:
@@ -160,12 +101,15 @@ def _with_model(endpoint: Endpoint, models: list[dict[str, Any]] | None, option:
             f"{option} {endpoint.url} has no model {endpoint.model!r}: {did_you_mean(endpoint.model, names)}"
         )
     listed = next(model for model in models if model.get("id") == endpoint.model)
-    told = listed.get("max_model_len") or listed.get("context_length")
-    return replace(endpoint, context=told) if endpoint.context is None and isinstance(told, int) else endpoint
+    return endpoint.with_context(listed)
 
 
-def _no_endpoint(endpoint: Endpoint, option: str, found: object) -> GodwitError:
+def _no_endpoint(endpoint: Address, option: str, found: object) -> GodwitError:
     return GodwitError(
-        f"{option} {endpoint.url} is not an OpenAI-compatible endpoint ({endpoint.redact(found)}); "
+        f"{option} {endpoint.url} is not an OpenAI-compatible endpoint ({_shown(endpoint, found)}); "
         "the address usually ends with /v1"
     )
+
+
+def _shown(endpoint: Address, found: object) -> str:
+    return endpoint.redact(found)[:_SHOWN]

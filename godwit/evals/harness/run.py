@@ -17,11 +17,12 @@ from types import ModuleType
 from typing import Any
 
 from godwit.base.config import fingerprint, to_json
+from godwit.base.endpoint import KEY_ENV, Address, Price
 from godwit.base.errors import GodwitError
 from godwit.base.progress import Progress
 from godwit.base.runs import RunFolder
 from godwit.evals.harness.data import Rows, first_rows, read_rows
-from godwit.evals.harness.endpoint import KEY_ENV, Endpoint, Price, checked
+from godwit.evals.harness.endpoint import checked
 from godwit.evals.harness.judge import JudgePin
 from godwit.evals.harness.kit import Kit, prompt_hash
 from godwit.evals.harness.outcomes import Outcome
@@ -158,10 +159,10 @@ def run(planned: Plan, out: Path) -> Result:
         return _run(planned, folder, model, judge, kit)
 
 
-def _endpoint(stack: ExitStack, given: str, name: str, key_env: str, option: str) -> tuple[Endpoint, Path | None]:
+def _endpoint(stack: ExitStack, given: str, name: str, key_env: str, option: str) -> tuple[Address, Path | None]:
     """The endpoint that is meant, asked and found fit; a model folder is served for this run, with its tokenizer."""
     if given.startswith(("http://", "https://")):
-        return checked(Endpoint(url=given, model=name, key_env=key_env), option=option), None
+        return checked(Address(url=given, model=name, key_env=key_env), option=option), None
     from godwit.models.bundled import resolve
     from godwit.serve.local import serving
 
@@ -169,11 +170,11 @@ def _endpoint(stack: ExitStack, given: str, name: str, key_env: str, option: str
     if not (path / "config.json").exists():
         raise GodwitError(f"{option} {given} is neither an address (http://...) nor a model folder or bundled model")
     served = stack.enter_context(serving(str(path)))
-    endpoint = Endpoint(url=served.base_url, model=served.model, key=served.api_key)
+    endpoint = Address(url=served.base_url, model=served.model, key=served.api_key)
     return checked(endpoint, option=option), path
 
 
-def _check_lengths(planned: Plan, model: Endpoint, kit: Kit) -> None:
+def _check_lengths(planned: Plan, model: Address, kit: Kit) -> None:
     """Refuse rows that the model cannot take, before the first of them is paid for."""
     if model.context is None or not hasattr(planned.benchmark, "longest_prompt"):
         return
@@ -201,7 +202,7 @@ def _max_tokens(planned: Plan) -> int:
     return planned.benchmark.MAX_TOKENS if given is None else given
 
 
-def _run(planned: Plan, folder: RunFolder, model: Endpoint, judge: Endpoint | None, kit: Kit) -> Result:
+def _run(planned: Plan, folder: RunFolder, model: Address, judge: Address | None, kit: Kit) -> Result:
     from godwit.evals.harness.tasks import Calling, num_finished, run_task
 
     settings, benchmark = planned.settings, planned.benchmark
@@ -258,7 +259,7 @@ def _run(planned: Plan, folder: RunFolder, model: Endpoint, judge: Endpoint | No
     return result
 
 
-def _pin(planned: Plan, judge: Endpoint | None) -> JudgePin | None:
+def _pin(planned: Plan, judge: Address | None) -> JudgePin | None:
     asked = planned.benchmark.JUDGE
     if judge is None or asked is None:
         return None

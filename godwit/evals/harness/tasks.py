@@ -27,8 +27,9 @@ from inspect_ai.model import (
 from inspect_ai.scorer import Score, Scorer, Target, mean, scorer, stderr
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
+from godwit.base.endpoint import Address
 from godwit.base.errors import GodwitError
-from godwit.evals.harness.endpoint import Endpoint
+from godwit.evals.harness.endpoint import NO_KEY
 from godwit.evals.harness.judge import JudgePin
 from godwit.evals.harness.kit import Kit, Reply, Verdict
 from godwit.evals.harness.outcomes import Outcome
@@ -95,8 +96,8 @@ def run_task(
     version: str,
     options: Any,
     kit: Kit,
-    model: Endpoint,
-    judge: Endpoint | None,
+    model: Address,
+    judge: Address | None,
     pin: JudgePin | None,
     calling: Calling,
     logs: Path,
@@ -153,11 +154,11 @@ def num_finished(logs: Path) -> int:
     return sum(1 for found in read_eval_log_sample_summaries(str(files[-1])) if not found.error) if files else 0
 
 
-def _model(endpoint: Endpoint, config: GenerateConfig) -> Model:
+def _model(endpoint: Address, config: GenerateConfig) -> Model:
     return get_model(
         f"openai-api/endpoint/{endpoint.model}",
         base_url=endpoint.url,
-        api_key=endpoint.secret(),
+        api_key=endpoint.secret() or NO_KEY,
         config=config,
         memoize=False,
     )

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from godwit.base.endpoint import Address, Price
 from godwit.base.errors import GodwitError
-from godwit.evals.harness.endpoint import Endpoint, Price, checked
+from godwit.evals.harness.endpoint import checked
 from tests.synth.endpoint import KEY, serving
 
 pytest.importorskip("openai")
@@ -42,8 +43,8 @@ def page() -> Iterator[str]:
     server.server_close()
 
 
-def check(url: str, model: str = "writer-1") -> Endpoint:
-    return checked(Endpoint(url=url, model=model, key_env="MY_KEY"), option="--model")
+def check(url: str, model: str = "writer-1") -> Address:
+    return checked(Address(url=url, model=model, key_env="MY_KEY"), option="--model")
 
 
 def test_a_good_one_tells_its_models_context(key) -> None:
@@ -80,7 +81,7 @@ def test_what_is_no_endpoint(key, page: str) -> None:
 )
 def test_addresses_that_are_none_or_hold_a_key(url: str) -> None:
     with pytest.raises(GodwitError) as caught:
-        Endpoint(url=url)
+        Address(url=url)
     assert "secret" not in str(caught.value)
 
 
