@@ -26,23 +26,23 @@ def run(x_THD: Tensor, cos_TP: Tensor, sin_TP: Tensor, *, start: int, interleave
 class _Rotate(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x_THD, cos_TP, sin_TP, start, interleaved):  # noqa: ANN001 (torch calls it)
-        # numba takes a second to import; only those who rotate pay for it.
-        from godwit.ops.rotate._kernel import forth
-
-        match_threads()
-        out_THD = torch.empty(x_THD.shape)
-        x, cos, sin = (each.detach().contiguous().numpy() for each in (x_THD, cos_TP, sin_TP))
-        forth(x, cos, sin, start, interleaved, out_THD.numpy())
         ctx.save_for_backward(cos_TP, sin_TP)
         ctx.layout = start, interleaved
-        return out_THD
+        return _turn(x_THD, cos_TP, sin_TP, start, from_pairs=interleaved, to_pairs=False)
 
     @staticmethod
     def backward(ctx, dout_THD):  # noqa: ANN001  # pyrefly: ignore[bad-override]
-        from godwit.ops.rotate._kernel import back
+        (cos_TP, sin_TP), (start, interleaved) = ctx.saved_tensors, ctx.layout
+        # A rotation's gradient is rotated the other way, and goes where the pairs were.
+        return _turn(dout_THD, cos_TP, -sin_TP, start, from_pairs=False, to_pairs=interleaved), None, None, None, None
 
-        match_threads()
-        dx_THD, (start, interleaved) = torch.empty(dout_THD.shape), ctx.layout
-        dout, cos, sin = (each.detach().contiguous().numpy() for each in (dout_THD, *ctx.saved_tensors))
-        back(dout, cos, sin, start, interleaved, dx_THD.numpy())
-        return dx_THD, None, None, None, None
+
+def _turn(x_THD: Tensor, cos_TP: Tensor, sin_TP: Tensor, start: int, *, from_pairs: bool, to_pairs: bool) -> Tensor:
+    # numba takes a second to import; only those who rotate pay for it.
+    from godwit.ops.rotate._kernel import turn
+
+    match_threads()
+    out_THD = torch.empty(x_THD.shape)
+    x, cos, sin = (each.detach().contiguous().numpy() for each in (x_THD, cos_TP, sin_TP))
+    turn(x, cos, sin, start, from_pairs, to_pairs, out_THD.numpy())
+    return out_THD
