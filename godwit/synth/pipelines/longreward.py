@@ -28,7 +28,7 @@ from godwit.synth.ask import Ask, assistant, fill, user
 from godwit.synth.draws import attempt
 from godwit.synth.exchange import JUDGE
 from godwit.synth.pipeline import at_least
-from godwit.synth.pipelines.selfinstruct_longqa import Document, language_of
+from godwit.synth.pipelines.selfinstruct_longqa import ANSWER_PROMPT, Document, language_of
 from godwit.synth.rows import Drop, Malformed, Row, Unscored
 
 VERSION = 1
@@ -178,7 +178,7 @@ STAGES = (draw_answers, judge, pair)
 
 def question(row: Question) -> str:
     """What the model to be trained is asked."""
-    return fill(_QUESTION, document=row.context, query=row.query)
+    return fill(ANSWER_PROMPT, document=row.context, query=row.query)
 
 
 class _Case(NamedTuple):
@@ -275,17 +275,6 @@ def _facts(text: str) -> list[str]:
     return found
 
 
-_QUESTION = """\
-Here is a document.
-
-<document>
-{document}
-</document>
-
-Answer the following question from what the document says, completely and in the language of the question. If it does
-not say, say so.
-
-{query}"""
 _POINTS = """\
 Here is a part of a long document.
 

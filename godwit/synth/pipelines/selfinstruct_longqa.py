@@ -83,7 +83,7 @@ async def answer(row: Asked, ask: Ask[Options]) -> Answered:
     """One call: the answer, out of the document alone."""
     text = await ask.text(
         "answer",
-        [user(fill(_ANSWER, document=row.context, query=row.query))],
+        [user(fill(ANSWER_PROMPT, document=row.context, query=row.query))],
         max_tokens=ask.options.answer_tokens,
         temperature=ask.options.temperature,
     )
@@ -134,7 +134,7 @@ line, in this form:
 3: third question
 4: fourth question
 5: fifth question"""
-_ANSWER = """\
+ANSWER_PROMPT = """\
 Here is a document.
 
 <document>
