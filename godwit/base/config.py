@@ -25,6 +25,7 @@ class Polymorphic:
     @classmethod
     def class_for(cls, data: dict[str, Any], where: str) -> type:
         """The dataclass to build from `data`; raises `GodwitError` naming `where` if there is none."""
+        # Not an abstract method: it runs without an instance, so nothing would refuse a class that has none.
         raise NotImplementedError(f"{cls.__name__}.class_for")
 
 

@@ -6,6 +6,7 @@ attention), `IndexedConfig` (lightning indexers). Everything else is here.
 """
 
 import dataclasses
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -34,7 +35,7 @@ _ONLY = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecoderConfig:
+class DecoderConfig(ABC):
     """A decoder's shape. Names and meanings are those of Transformers' configs; defaults are GLM-4.5-Air's.
 
     Attributes:
@@ -79,9 +80,9 @@ class DecoderConfig:
     # What a family says about itself.
 
     @property
+    @abstractmethod
     def rope_width(self) -> int:
         """How many dimensions of a head are rotated."""
-        raise NotImplementedError
 
     @property
     def plan(self) -> SharePlan | None:
@@ -102,9 +103,9 @@ class DecoderConfig:
         """The layer's indexer; dense models have none."""
         return None
 
+    @abstractmethod
     def attention(self, layer: int) -> nn.Module:
         """Build the attention block of `layer` (`num_hidden_layers` is the prediction layer)."""
-        raise NotImplementedError
 
     def matrix_splits(self, attention: str) -> dict[str, tuple[int, ...]]:
         """Row sizes of attention matrices that Muon Split orthogonalises per head, by name behind `attention`."""
