@@ -10,11 +10,9 @@ from godwit.engine.llm import Collector
 from godwit.engine.outputs import RequestOutput
 from godwit.engine.params import SamplingParams
 from godwit.models.decoder import Decoder
-from godwit.models.families import config_from_hf
-from godwit.models.init import build
 from godwit.text.bpe import train_bpe
 from godwit.text.tokenizer import Tokenizer
-from tests.models.parity import CASES, OWN_CASES
+from tests.models.parity import spread_model
 
 CORPUS = [
     "The godwit flies eleven days without landing; no bird has a longer horizon.\n" * 3,
@@ -31,14 +29,9 @@ def tokenizer() -> Tokenizer:
 
 @cache
 def model_of(case: str, mtp: bool = False) -> Decoder:
-    """Logits spread enough that sampling means something; contexts of up to 4,096 tokens."""
+    """Contexts of up to 4,096 tokens."""
     changes = {"vocab_size": VOCAB, "max_position_embeddings": 4096, "num_nextn_predict_layers": int(mtp)}
-    model = build(config_from_hf((CASES | OWN_CASES)[case] | changes), seed=1).eval()
-    generator = torch.Generator().manual_seed(2)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
-    return model
+    return spread_model(case, **changes)
 
 
 def engine_of(model: Decoder, **settings: object) -> Engine:

@@ -7,7 +7,7 @@ import transformers
 
 from godwit.models.decoder import Decoder
 from godwit.models.families import config_from_hf
-from godwit.models.init import empty
+from godwit.models.init import build, empty
 
 COMMON = {
     "vocab_size": 97,
@@ -124,3 +124,13 @@ def our_model(theirs: transformers.PreTrainedModel) -> Decoder:
         del state["lm_head.weight"]
     ours.load_state_dict(state)
     return ours
+
+
+def spread_model(case: str, **changes: object) -> Decoder:
+    """Here alone, with logits spread enough that choosing among them means something."""
+    model = build(config_from_hf((CASES | OWN_CASES)[case] | changes), seed=1).eval()
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return model

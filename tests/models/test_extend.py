@@ -5,14 +5,12 @@ import torch
 
 from godwit.base.errors import GodwitError
 from godwit.models.decoder import Decoder
-from godwit.models.families import config_from_hf
-from godwit.models.init import build
 from godwit.models.step import CompiledStep
 from godwit.nn.cache import Cache
 from godwit.nn.indexer import TwoLevel, set_two_level
 from godwit.nn.pages import PAGE, Sequence
 from godwit.ops.backends import use
-from tests.models.parity import CASES, OWN_CASES
+from tests.models.parity import spread_model
 
 # Latent and grouped attention, dense and sparse, every layer its own indexer and shared ones.
 KINDS = ["flash", "flash-direct-query", "glm45", "llama-31", "glm5", "glm52", "deepseek", "glm45-dsa", "qwen3-dsa"]
@@ -20,18 +18,9 @@ SPARSE = ["glm5", "glm52", "llama-dsa"]
 TOPK = 24
 
 
-def model_of(case: str, **changes: object) -> Decoder:
-    model = build(config_from_hf((CASES | OWN_CASES)[case] | changes), seed=1).eval()
-    generator = torch.Generator().manual_seed(2)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
-    return model
-
-
 @pytest.fixture(scope="module", params=KINDS)
 def model(request: pytest.FixtureRequest) -> Decoder:
-    return model_of(request.param)
+    return spread_model(request.param)
 
 
 def tokens(length: int, seed: int = 3) -> torch.Tensor:
@@ -76,7 +65,7 @@ def test_pieces_of_every_size(model: Decoder, pieces: int | list[int]) -> None:
 
 @pytest.mark.parametrize("case", SPARSE)
 def test_prefill_then_decoding_crosses_index_topk_and_pages(case: str) -> None:
-    model = model_of(case)
+    model = spread_model(case)
     for prefix, length in ((TOPK - 3, TOPK + 4), (PAGE - 3, PAGE + 4)):
         tokens_T = tokens(length)
         with torch.no_grad():
@@ -112,7 +101,7 @@ def assert_rows(got_SV: torch.Tensor, expected: list[torch.Tensor]) -> None:
 
 @pytest.mark.parametrize("case", ["glm5", "llama-dsa"])
 def test_a_plan_given_with_the_cache_is_followed_and_saves_index_keys(case: str) -> None:
-    model, tokens_T = model_of(case), tokens(80)
+    model, tokens_T = spread_model(case), tokens(80)
     with torch.no_grad():
         whole, own = model(tokens_T, plan="FSSF"), model(tokens_T)
     for pieces in ([70, 1, 1, 8], [20] * 4):
@@ -127,7 +116,7 @@ def test_a_plan_given_with_the_cache_is_followed_and_saves_index_keys(case: str)
 
 @pytest.mark.parametrize("case", ["glm5", "glm45-dsa", "flash"])
 def test_references_and_half_precision(case: str) -> None:
-    model, tokens_T = model_of(case), tokens(60)
+    model, tokens_T = spread_model(case), tokens(60)
     logits_TV, _ = in_pieces(model, tokens_T, [50, 1, 9])
     slow = dict.fromkeys(("attention", "sparse_attention", "sparse_mla", "index_topk", "index_topk_paged"), "reference")
     with use(**slow):
@@ -141,7 +130,7 @@ def test_references_and_half_precision(case: str) -> None:
 
 @pytest.mark.parametrize("case", SPARSE)
 def test_truncated_and_forked_sequences_go_on_as_if_nothing_had_been(case: str) -> None:
-    model, tokens_T = model_of(case), tokens(560)
+    model, tokens_T = spread_model(case), tokens(560)
     other_T = torch.cat((tokens_T[:530], tokens(30, seed=9)))
     with torch.no_grad():
         whole, other = model(tokens_T).logits_TV, model(other_T).logits_TV
@@ -177,7 +166,7 @@ def new_pair(model: Decoder) -> tuple[Cache, Sequence]:
 
 
 def test_what_is_refused() -> None:
-    model = model_of("glm5")
+    model = spread_model("glm5")
     cache, sequence = new_pair(model)
     other = cache.open()
     for arguments, told in (
@@ -196,7 +185,7 @@ def test_what_is_refused() -> None:
     with pytest.raises(GodwitError, match="must begin with F"):
         model.new_cache(num_pages=1, plan="SFFF")
     with pytest.raises(GodwitError, match="nothing to share"):
-        model_of("flash").new_cache(num_pages=1, plan="FFFF")
+        spread_model("flash").new_cache(num_pages=1, plan="FFFF")
     set_two_level(model, TwoLevel(block=16, num_blocks=4))
     with pytest.raises(GodwitError, match="cannot be searched in two levels"):
         model.extend(tokens(40), cache, sequence)
@@ -205,7 +194,7 @@ def test_what_is_refused() -> None:
 @pytest.mark.parametrize("case", ["flash", "flash-groups", "deepseek-v3", "glm5", "glm52", "deepseek"])
 def test_the_compiled_step_takes_latent_models_and_equals_the_blocks(case: str) -> None:
     """Several tokens of two sequences at a time; asking for any backend by name leaves it out."""
-    model, texts = model_of(case), [tokens(60, seed=5), tokens(30, seed=6)]
+    model, texts = spread_model(case), [tokens(60, seed=5), tokens(30, seed=6)]
     results = []
     for asked in ({}, {"experts": "reference"}):
         cache = model.new_cache(num_pages=2)
@@ -223,7 +212,7 @@ def test_the_compiled_step_takes_latent_models_and_equals_the_blocks(case: str) 
 
 
 def test_weights_changed_in_place_are_seen_and_others_models_are_refused() -> None:
-    model = model_of("flash")
+    model = spread_model("flash")
     cache, sequence = new_pair(model)
     before = model.extend(tokens(4), cache, sequence).logits_SV
     with torch.no_grad():
@@ -234,14 +223,14 @@ def test_weights_changed_in_place_are_seen_and_others_models_are_refused() -> No
         torch.testing.assert_close(after[0], model(tokens(4)).logits_TV[-1], atol=1e-5, rtol=0)
     assert not torch.allclose(before, after, atol=1e-3)
     with pytest.raises(GodwitError, match="made for another model"):
-        model_of("flash").extend(tokens(1), cache, sequence)
+        spread_model("flash").extend(tokens(1), cache, sequence)
     with pytest.raises(GodwitError, match="vocabulary"):
         model.extend(torch.tensor([97]), cache, sequence)
 
 
 @pytest.mark.parametrize(("case", "reason"), [("glm45", "latent attention"), ("flash-direct-query", "query latent")])
 def test_what_has_no_compiled_step_says_so(case: str, reason: str) -> None:
-    model = model_of(case)
+    model = spread_model(case)
     cache, sequence = new_pair(model)
     model.extend(tokens(3), cache, sequence)
     assert isinstance(cache.step, CompiledStep)
@@ -249,7 +238,7 @@ def test_what_has_no_compiled_step_says_so(case: str, reason: str) -> None:
 
 
 def test_nan_in_index_keys_is_told() -> None:
-    model = model_of("glm5")
+    model = spread_model("glm5")
     with torch.no_grad():
         model.model.layers[2].self_attn.indexer.k_norm.bias.fill_(float("nan"))
     cache, sequence = new_pair(model)

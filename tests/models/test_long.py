@@ -6,6 +6,7 @@ The model is bench-nano (see benchmarks/) cut to two layers, one of them with ex
 import pytest
 import torch
 
+from benchmarks.bench_nano import BENCH_NANO
 from godwit.models.decoder import Decoder
 from godwit.models.families import config_from_hf
 from godwit.models.init import build
@@ -13,29 +14,7 @@ from godwit.nn.pages import pages_for
 from godwit.ops.backends import use
 
 TOPK = 256
-BENCH_NANO_OF_TWO = {
-    "model_type": "glm_moe_dsa",
-    "vocab_size": 512,
-    "hidden_size": 256,
-    "intermediate_size": 512,
-    "moe_intermediate_size": 128,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 4,
-    "q_lora_rank": 128,
-    "kv_lora_rank": 128,
-    "qk_nope_head_dim": 48,
-    "qk_rope_head_dim": 16,
-    "v_head_dim": 64,
-    "n_routed_experts": 8,
-    "n_shared_experts": 1,
-    "num_experts_per_tok": 2,
-    "first_k_dense_replace": 1,
-    "index_n_heads": 4,
-    "index_head_dim": 32,
-    "index_topk": TOPK,
-    "max_position_embeddings": 16_384,
-}
+BENCH_NANO_OF_TWO = BENCH_NANO | {"vocab_size": 512, "num_hidden_layers": 2}
 REFERENCES = dict.fromkeys(("index_topk", "sparse_mla", "sparse_attention", "rotate", "experts"), "reference")
 
 
