@@ -22,6 +22,8 @@ VECTOR = ir.VectorType(FLOAT, LANES)
 # Vectors side by side in a register block. Two rows of four are eight sums: enough to hide the latency of a
 # multiply-add, and with the operands they fit sixteen registers.
 SIDE = 4
+# Sums that fit the registers beside their operands: AVX-512 has 32 registers, others 16.
+SUMS = 16 if LANES == 16 else 8
 
 Value = Any  # ir.Value; llvmlite has no type annotations.
 
@@ -39,11 +41,19 @@ def int64(number: int) -> Value:
 ZERO = ir.Constant(VECTOR, [0.0] * LANES)
 
 
-class Emitter:
-    """Writes operations at the builder's place; pointers are to float32, offsets count numbers."""
+def _places(numbers: range) -> Value:
+    return ir.Constant(ir.VectorType(INT32, len(numbers)), list(numbers))
 
-    def __init__(self, builder: Value):
-        self.builder = builder
+
+class Emitter:
+    """Writes operations at the builder's place; pointers are to float32, offsets count numbers.
+
+    Vectors have `lanes` numbers; with 1 the same code does what a row of whole vectors leaves.
+    """
+
+    def __init__(self, builder: Value, lanes: int = LANES):
+        self.builder, self.lanes = builder, lanes
+        self.vector = ir.VectorType(FLOAT, lanes)
 
     def at(self, pointer: Value, offset: Value) -> Value:
         """Pointer `offset` numbers further on."""
@@ -60,7 +70,7 @@ class Emitter:
         self.builder.store(vector, self._vector_pointer(pointer, offset)).align = 4
 
     def _vector_pointer(self, pointer: Value, offset: int) -> Value:
-        return self.builder.bitcast(self.at(pointer, int64(offset)), VECTOR.as_pointer())
+        return self.builder.bitcast(self.at(pointer, int64(offset)), self.vector.as_pointer())
 
     def number(self, pointer: Value, offset: Value) -> Value:
         """One float32 from memory."""
@@ -68,16 +78,45 @@ class Emitter:
 
     def splat(self, number: Value) -> Value:
         """A number in all lanes."""
-        undefined = ir.Constant(VECTOR, ir.Undefined)
+        undefined = ir.Constant(self.vector, ir.Undefined)
         first = self.builder.insert_element(undefined, number, ir.Constant(INT32, 0))
-        return self.builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(INT32, LANES), [0] * LANES))
+        return self.builder.shuffle_vector(first, undefined, self._all(0))
+
+    def constant(self, number: float) -> Value:
+        """A known number in all lanes."""
+        return ir.Constant(self.vector, [number] * self.lanes)
+
+    def _all(self, number: int) -> Value:
+        return ir.Constant(ir.VectorType(INT32, self.lanes), [number] * self.lanes)
 
     def multiply_add(self, a: Value, b: Value, c: Value) -> Value:
         """a * b + c, in one operation where the machine has it."""
-        return self._call(f"llvm.fmuladd.v{LANES}f32", VECTOR, [a, b, c])
+        return self._call("fmuladd", [a, b, c])
 
-    def totals(self, vectors: list[Value]) -> list[Value]:
-        """Sums of the lanes of 2, 4 or 8 vectors, each in the same order."""
+    def larger(self, a: Value, b: Value) -> Value:
+        """The larger in each lane; b where one is no number."""
+        return self.builder.select(self.builder.fcmp_ordered(">", a, b), a, b)
+
+    def exponential(self, x: Value) -> Value:
+        """e^x for x <= 0, within 2e-7 of it; what is below -87 counts as -87, what is no number stays so.
+
+        e^x = 2^n e^r with n = round(x / ln 2), |r| <= ln 2 / 2: a polynomial of degree 6 for e^r, and 2^n by writing n
+        into the exponent bits. ln 2 is subtracted in two parts, the first of few bits, so that r is exact.
+        """
+        least = self.constant(-87.0)
+        x = self.builder.select(self.builder.fcmp_ordered("<", x, least), least, x)
+        n = self._call("floor", [self.multiply_add(x, self.constant(1.44269504), self.constant(0.5))])
+        r = self.multiply_add(n, self.constant(-0.693359375), x)
+        r = self.multiply_add(n, self.constant(2.12194440e-4), r)
+        y = self.constant(1.3888889e-3)
+        for factor in (8.3333333e-3, 4.1666667e-2, 1.6666667e-1, 0.5, 1.0, 1.0):
+            y = self.multiply_add(y, r, self.constant(factor))
+        whole = self.builder.fptosi(n, self._all(0).type)
+        bits = self.builder.shl(self.builder.add(whole, self._all(127)), self._all(23))
+        return self.builder.fmul(y, self.builder.bitcast(bits, self.vector))
+
+    def totals(self, vectors: list[Value]) -> Value:
+        """Sums of the lanes of 2, 4, 8 or LANES vectors, each in the same order: a vector of as many numbers."""
         lanes = LANES
         while lanes > len(vectors):
             vectors, lanes = (
@@ -88,12 +127,17 @@ class Emitter:
         while len(vectors) > 1:
             even, odd = range(0, 2 * lanes, 2), range(1, 2 * lanes, 2)
             vectors = [self._add_parts(a, b, even, odd) for a, b in zip(vectors[::2], vectors[1::2])]
-        return [self.builder.extract_element(vectors[0], ir.Constant(INT32, lane)) for lane in range(lanes)]
+        return vectors[0]
+
+    def store_part(self, vector: Value, first: int, count: int, pointer: Value) -> None:
+        """Numbers `first`, `first + 1`, ... of a vector to memory that need not be aligned."""
+        part = self.builder.shuffle_vector(vector, vector, _places(range(first, first + count)))
+        target = self.builder.bitcast(pointer, ir.VectorType(FLOAT, count).as_pointer())
+        self.builder.store(part, target).align = 4
 
     def _add_parts(self, a: Value, b: Value, first: range, second: range) -> Value:
         """Chosen lanes of two vectors side by side, plus others."""
-        masks = [ir.Constant(ir.VectorType(INT32, len(part)), list(part)) for part in (first, second)]
-        return self.builder.fadd(*(self.builder.shuffle_vector(a, b, mask) for mask in masks))
+        return self.builder.fadd(*(self.builder.shuffle_vector(a, b, _places(part)) for part in (first, second)))
 
     def prefetch(self, pointer: Value) -> None:
         """Ask for a cache line that will be read soon."""
@@ -105,9 +149,10 @@ class Emitter:
         constants = [ir.Constant(INT32, number) for number in (0, 2, 1)]
         self.builder.call(function, [self.builder.bitcast(pointer, kinds[0]), *constants])
 
-    def _call(self, name: str, result: Value, arguments: list[Value]) -> Value:
+    def _call(self, operation: str, arguments: list[Value]) -> Value:
+        name = f"llvm.{operation}.v{self.lanes}f32"
         found = self.builder.module.globals.get(name)
-        kind = ir.FunctionType(result, [argument.type for argument in arguments])
+        kind = ir.FunctionType(self.vector, [argument.type for argument in arguments])
         return self.builder.call(found or ir.Function(self.builder.module, kind, name), arguments)
 
     def loop(

@@ -1,48 +1,79 @@
-"""Softmax weights in compiled loops, with an exponential that vectorises (numba's own is one call a number).
-
-e^x = 2^n e^r with n = round(x / ln 2), |r| <= ln 2 / 2: a polynomial of degree 6 for e^r (error below 2e-7 of it), and
-2^n by writing n into the exponent bits.
-"""
+"""Softmax weights in compiled loops, with a maximum and an exponential that are vector work (numba's own are not)."""
 
 import numpy as np
+from numba import types
 
+from godwit.ops._lanes import FLOAT, LANES, Emitter, int64, operation, pointer_and_shape
 from godwit.ops._numba import numba
 
-FAST = {"contract", "reassoc", "nsz"}
+LOWEST = float(np.finfo(np.float32).min)
 
 
-@numba.njit(fastmath=FAST, cache=True)
-def exponentials(x, n, power):  # noqa: ANN001 (compiled: types are inferred)
-    """Replace the first n of x (all at most 0) by e^x; `power` (int32) is scratch. Returns their sum."""
-    for j in range(n):
-        value = max(x[j], np.float32(-87))
-        whole = np.floor(value * np.float32(1.44269504) + np.float32(0.5))
-        r = (value - whole * np.float32(0.693359375)) + whole * np.float32(2.12194440e-4)
-        y = np.float32(1.3888889e-3)
-        y = y * r + np.float32(8.3333333e-3)
-        y = y * r + np.float32(4.1666667e-2)
-        y = y * r + np.float32(1.6666667e-1)
-        y = y * r + np.float32(0.5)
-        y = y * r + np.float32(1)
-        x[j] = y * r + np.float32(1)
-        power[j] = (np.int32(whole) + np.int32(127)) << np.int32(23)
-    scale = power.view(np.float32)
-    total = np.float32(0)
-    for j in range(n):
-        x[j] *= scale[j]
-        total += x[j]
+@operation
+def largest(typing, x, n):  # noqa: ANN001 (numba passes its own types)
+    """The largest of the first n of x, float32."""
+    return types.float32(x, types.int64), _emit_largest
+
+
+def _emit_largest(context, builder, signature, arguments):  # noqa: ANN001
+    start, stop = pointer_and_shape(context, builder, signature.args[0], arguments[0])[0], arguments[1]
+    wide, one = Emitter(builder), Emitter(builder, lanes=1)
+    whole = _whole(builder, stop)
+    best = wide.loop(
+        whole, [wide.constant(LOWEST)], lambda j, c: [wide.larger(wide.load(wide.at(start, j)), c[0])], step=LANES
+    )[0]
+    lanes = [one.splat(builder.extract_element(best, int64(lane))) for lane in range(LANES)]
+    rest = one.loop(
+        stop, [_joined(lanes, one.larger)], lambda j, c: [one.larger(one.load(one.at(start, j)), c[0])], start=whole
+    )
+    return builder.extract_element(rest[0], int64(0))
+
+
+@operation
+def exponentials(typing, x, n, top):  # noqa: ANN001
+    """Replace the first n of x by e^(x - top), those above `top` by 1; returns their sum, float32."""
+    return types.float32(x, types.int64, types.float32), _emit_exponentials
+
+
+def _emit_exponentials(context, builder, signature, arguments):  # noqa: ANN001
+    start, stop = pointer_and_shape(context, builder, signature.args[0], arguments[0])[0], arguments[1]
+    whole = _whole(builder, stop)
+    total = FLOAT(0.0)
+    for emit, first, last in ((Emitter(builder), int64(0), whole), (Emitter(builder, lanes=1), whole, stop)):
+        top = emit.splat(arguments[2])
+
+        def replace(j, sums, emit=emit, top=top):  # noqa: ANN001
+            target = emit.at(start, j)
+            below = builder.fsub(emit.load(target), top)
+            zero = emit.constant(0.0)
+            # Not `larger`: what is no number stays so.
+            power = emit.exponential(builder.select(builder.fcmp_ordered(">", below, zero), zero, below))
+            emit.store(power, target)
+            return [builder.fadd(sums[0], power)]
+
+        sums = emit.loop(last, [emit.constant(0.0)], replace, start=first, step=emit.lanes)[0]
+        lanes = [builder.extract_element(sums, int64(lane)) for lane in range(emit.lanes)]
+        total = builder.fadd(total, _joined(lanes, builder.fadd))
     return total
 
 
-@numba.njit(fastmath=FAST, cache=True)
-def softmax(x, n, power):  # noqa: ANN001
+def _joined(values, join):  # noqa: ANN001
+    """All of them, 2^n many, joined pair by pair: a short chain of operations that wait for each other."""
+    while len(values) > 1:
+        values = [join(a, b) for a, b in zip(values[::2], values[1::2])]
+    return values[0]
+
+
+def _whole(builder, n):  # noqa: ANN001
+    """The largest multiple of LANES up to n."""
+    return builder.and_(n, int64(-LANES))
+
+
+@numba.njit(cache=True)
+def softmax(x, n):  # noqa: ANN001
     """Turn the first n scores into weights in place; returns their log-sum-exp."""
-    top = x[0]
-    for j in range(1, n):
-        top = max(top, x[j])
-    for j in range(n):
-        x[j] -= top
-    total = exponentials(x, n, power)
+    top = largest(x, n)
+    total = exponentials(x, n, top)
     inverse = np.float32(1) / total
     for j in range(n):
         x[j] *= inverse

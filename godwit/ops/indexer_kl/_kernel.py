@@ -9,10 +9,10 @@ goes over the queries in order, so the bits do not depend on the number of threa
 
 import numpy as np
 
+from godwit.ops._gathered import add_rows, dots
 from godwit.ops._numba import numba
-from godwit.ops._places import places
+from godwit.ops._places import PAD, places
 from godwit.ops._softmax import softmax
-from godwit.ops.sparse_attention._kernel import add_rows, dots
 
 FAST = {"contract", "reassoc", "nsz"}
 COLUMNS = 16
@@ -30,9 +30,9 @@ def add_attention(q, k, index, scale, total, entropy, own_entropy):  # noqa: ANN
     share = np.float32(1) / np.float32(q.shape[1])
     for block in numba.prange(num_blocks):
         first, last = block * ROWS, min((block + 1) * ROWS, q.shape[0])
-        place = np.zeros((ROWS, index.shape[1] + 4), np.int64)
+        place = np.zeros((ROWS, index.shape[1] + PAD), np.int64)
         count = np.zeros(ROWS, np.int64)
-        p, power = np.empty(index.shape[1] + 4, np.float32), np.empty(index.shape[1] + 4, np.int32)
+        p = np.empty(index.shape[1] + PAD, np.float32)
         own = np.zeros((ROWS, index.shape[1]), np.float32)
         for i in range(first, last):
             count[i - first] = places(index[i], place[i - first])
@@ -41,7 +41,7 @@ def add_attention(q, k, index, scale, total, entropy, own_entropy):  # noqa: ANN
                 n = count[i - first]
                 for h in range(g * repeat, (g + 1) * repeat):
                     dots(q[i, h], k[g], place[i - first], n, scale, p)
-                    softmax(p, n, power)
+                    softmax(p, n)
                     for j in range(n):
                         own[i - first, j] += share * p[j]
         for i in range(first, last):
@@ -69,10 +69,10 @@ def learn(q, k, w, index, target, kl, dots_gradient, dq, dw, gradients):  # noqa
     `target` (Q, K) is p; `dots_gradient` (Q, H, K) is left for `add_to_keys`, `dq` (Q, H, A) comes as zeros.
     """
     for i in numba.prange(q.shape[0]):
-        place, power = np.zeros(index.shape[1] + 4, np.int64), np.empty(index.shape[1] + 4, np.int32)
+        place = np.zeros(index.shape[1] + PAD, np.int64)
         n = places(index[i], place)
-        products = np.empty((q.shape[1], index.shape[1] + 4), np.float32)
-        score, d = np.zeros(index.shape[1] + 4, np.float32), np.zeros(index.shape[1] + 4, np.float32)
+        products = np.empty((q.shape[1], index.shape[1] + PAD), np.float32)
+        score, d = np.zeros(index.shape[1] + PAD, np.float32), np.zeros(index.shape[1] + PAD, np.float32)
         for h in range(q.shape[1]):
             dots(q[i, h], k, place, n, np.float32(1), products[h])
             for j in range(n):
@@ -81,7 +81,7 @@ def learn(q, k, w, index, target, kl, dots_gradient, dq, dw, gradients):  # noqa
         for j in range(n):
             cross += target[i, j] * score[j]
             mass += target[i, j]
-        lse = softmax(score, n, power)
+        lse = softmax(score, n)
         kl[i] -= cross - mass * lse
         if gradients:
             for j in range(n):
@@ -94,7 +94,7 @@ def learn(q, k, w, index, target, kl, dots_gradient, dq, dw, gradients):  # noqa
                     d[j] = score[j] * w[i, h] * on
                     dots_gradient[i, h, j] = d[j]
                 dw[i, h] = total
-                d[n : n + 4] = 0
+                d[n : n + PAD] = 0
                 add_rows(d, k, place, n, dq[i, h])
 
 
@@ -102,7 +102,7 @@ def learn(q, k, w, index, target, kl, dots_gradient, dq, dw, gradients):  # noqa
 def add_to_keys(q, index, dots_gradient, dk):  # noqa: ANN001
     """Add to `dk` (A / COLUMNS, T, COLUMNS) what the queries (Q, H, A) left, A in whole blocks of columns, H even."""
     for block in numba.prange(dk.shape[0]):
-        place = np.zeros(index.shape[1] + 4, np.int64)
+        place = np.zeros(index.shape[1] + PAD, np.int64)
         own = np.empty((2, COLUMNS), np.float32)
         for i in range(q.shape[0]):
             n = places(index[i], place)

@@ -8,7 +8,7 @@ head's serve several rows. A query's selection fits the L2 cache.
 import numpy as np
 
 from godwit.ops._numba import numba
-from godwit.ops._places import places
+from godwit.ops._places import PAD, places
 from godwit.ops._softmax import softmax
 
 FAST = {"contract", "reassoc", "nsz"}
@@ -19,14 +19,14 @@ def attend(q, c, index, out, lse):  # noqa: ANN001 (compiled: types are inferred
     """Fill `out` (Q, H, C) and `lse` (Q, H) from scaled queries (Q, H, W), rows (T, W) and positions (Q, K)."""
     for i in numba.prange(q.shape[0]):
         width = index.shape[1]
-        place = np.zeros(width + 4, np.int64)
+        place = np.zeros(width + PAD, np.int64)
         n = places(index[i], place)
-        p, power = np.zeros((4, width + 4), np.float32), np.empty(width + 4, np.int32)
+        p = np.zeros((4, width + PAD), np.float32)
         for h in range(0, q.shape[1], 4):
             scores(q[i, h : h + 4], c, place, n, p)
             for g in range(4):
-                lse[i, h + g] = softmax(p[g], n, power)
-                p[g, n : n + 4] = 0
+                lse[i, h + g] = softmax(p[g], n)
+                p[g, n : n + PAD] = 0
             sums(p, c, place, n, out[i, h : h + 4])
 
 

@@ -11,7 +11,7 @@ it is there, and the bits do not depend on the number of threads.
 import numpy as np
 
 from godwit.ops._numba import numba
-from godwit.ops._places import places
+from godwit.ops._places import PAD, places
 from godwit.ops._softmax import exponentials
 from godwit.ops.sparse_mla._any_width import scores, sums
 
@@ -21,21 +21,19 @@ COLUMNS = 16
 
 @numba.njit(parallel=True, cache=True)
 def query_gradients(q, c, index, dout, lse, delta, weight, dweight, dq):  # noqa: ANN001 (compiled: types are inferred)
-    """Fill `weight` and `dweight` (Q, H, K + 4) with p and ds, and `dq` (Q, H, W) but for the scale, which is in q."""
+    """Fill `weight` and `dweight` (Q, H, K + PAD) with p and ds, `dq` (Q, H, W) but for the scale, which is in q."""
     for i in numba.prange(q.shape[0]):
-        place, power = np.zeros(index.shape[1] + 4, np.int64), np.empty(index.shape[1] + 4, np.int32)
+        place = np.zeros(index.shape[1] + PAD, np.int64)
         n = places(index[i], place)
         for h in range(0, q.shape[1], 4):
             p, ds = weight[i, h : h + 4], dweight[i, h : h + 4]
             scores(q[i, h : h + 4], c, place, n, p)
             scores(dout[i, h : h + 4], c, place, n, ds)
             for g in range(4):
-                for j in range(n):
-                    p[g, j] = min(p[g, j] - lse[i, h + g], np.float32(0))
-                exponentials(p[g], n, power)
+                exponentials(p[g], n, lse[i, h + g])
                 for j in range(n):
                     ds[g, j] = p[g, j] * (ds[g, j] - delta[i, h + g])
-                ds[g, n : n + 4] = 0
+                ds[g, n : n + PAD] = 0
             sums(ds, c, place, n, dq[i, h : h + 4])
 
 
@@ -43,7 +41,7 @@ def query_gradients(q, c, index, dout, lse, delta, weight, dweight, dq):  # noqa
 def row_gradients(q, dout, index, weight, dweight, dc):  # noqa: ANN001
     """Add to `dc` (W / COLUMNS, T, COLUMNS) what queries (Q, H, W) and output gradients (Q, H, W) bring."""
     for block in numba.prange(dc.shape[0]):
-        place = np.zeros(index.shape[1] + 4, np.int64)
+        place = np.zeros(index.shape[1] + PAD, np.int64)
         own_q, own_dout = np.empty((4, COLUMNS), np.float32), np.empty((4, COLUMNS), np.float32)
         for i in range(q.shape[0]):
             n = places(index[i], place)

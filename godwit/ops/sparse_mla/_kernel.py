@@ -8,11 +8,11 @@ once for the sums. Later parts correct what is there by e^(old maximum - new max
 import numpy as np
 
 from godwit.ops._numba import numba
-from godwit.ops._softmax import FAST, exponentials
+from godwit.ops._softmax import exponentials, largest
 from godwit.ops.sparse_mla._products import AHEAD, HEADS, ROWS, add_rows, dots
 
-# Numbers of the rows that are taken at a time: half of that or twice as much was slower.
-PART = 1 << 15
+# Numbers of the rows that are taken at a time, a quarter of a MB: twice as much is all of a small L2 cache.
+PART = 1 << 16
 
 
 @numba.njit(parallel=True, cache=True)
@@ -25,7 +25,7 @@ def attend(q, c, index, out, lse):  # noqa: ANN001 (compiled: types are inferred
         n = positions(index, i, width, place, 0)
         # `dots` takes rows by twos, and what it makes of one behind the last is not read; it asks for the next query's.
         positions(index, min(i + 1, q.shape[0] - 1), min(width, AHEAD), place, n)
-        p, power = np.empty((HEADS, part + ROWS), np.float32), np.empty(part, np.int32)
+        p = np.empty((HEADS, part + ROWS), np.float32)
         top, total = np.full(num_heads, -np.inf, np.float32), np.zeros(num_heads, np.float32)
         out[i] = 0
         for first in range(0, n, part):
@@ -33,7 +33,7 @@ def attend(q, c, index, out, lse):  # noqa: ANN001 (compiled: types are inferred
             for h in range(0, num_heads, HEADS):
                 dots(q, i, h, c, place, first, count, p, q.shape[2] if h == 0 else 0)
                 for g in range(HEADS):
-                    weigh(p, g, count, power, top, total, out, i, h + g, first > 0)
+                    weigh(p, g, count, top, total, out, i, h + g, first > 0)
                 add_rows(p, c, place, first, count, out, i, h)
         for h in range(num_heads):
             inverse = np.float32(1) / total[h]
@@ -52,18 +52,14 @@ def positions(index, i, width, place, n):  # noqa: ANN001
     return n
 
 
-@numba.njit(fastmath=FAST, cache=True)
-def weigh(p, g, count, power, top, total, out, i, h, again):  # noqa: ANN001
+@numba.njit(cache=True)
+def weigh(p, g, count, top, total, out, i, h, again):  # noqa: ANN001
     """Turn scores p[g, :count] into e^(score - maximum so far); correct head h's sums if the maximum has changed."""
-    best = top[h]
-    for j in range(count):
-        best = max(best, p[g, j])
-    for j in range(count):
-        p[g, j] -= best
+    best = max(top[h], largest(p[g], count))
     if again:
         factor = np.exp(top[h] - best)
         total[h] *= factor
         for d in range(out.shape[2]):
             out[i, h, d] *= factor
     top[h] = best
-    total[h] += exponentials(p[g], count, power)
+    total[h] += exponentials(p[g], count, best)

@@ -1,26 +1,27 @@
 """The two products of absorbed attention, four heads of one query at a time, all partial sums in registers.
 
-A row's numbers, once loaded, serve four heads, a head's two rows or two vectors. Rows are read where they lie.
+A row's numbers, once loaded, serve four heads, a head's several rows or vectors. Rows are read where they lie.
 """
 
 from numba import types
 
-from godwit.ops._lanes import LANES, ZERO, Emitter, int64, operation, pointer_and_shape
+from godwit.ops._lanes import LANES, SUMS, ZERO, Emitter, int64, operation, pointer_and_shape
 
 HEADS = 4
-ROWS = 2
+ROWS = SUMS // HEADS
 # Rows that are asked for before their turn: they are scattered over memory, and the processor cannot foresee them.
 AHEAD = 32
 # float32 numbers of a cache line.
 LINE = 16
-# Columns that `add_rows` takes at a time; rows must be whole multiples of them.
-SIDE = 2
-COLUMNS = SIDE * LANES
+# Rows must be whole multiples of it.
+COLUMNS = LANES
+# Vectors of columns that `add_rows` takes at a time; fewer where fewer are left.
+SIDE = SUMS // HEADS
 
 
 @operation
 def dots(typing, q, i, h, c, place, first, count, p, fetch):  # noqa: ANN001 (numba passes its own types)
-    """p[g, j] = q[i, h + g] . c[place[first + j]] for four heads, j < count; may write and read one behind the last.
+    """p[g, j] = q[i, h + g] . c[place[first + j]] for four heads, j < count; may take up to ROWS - 1 behind the last.
 
     Asks for the first `fetch` numbers of rows AHEAD further on in `place`.
     """
@@ -36,7 +37,7 @@ def _emit_dots(context, builder, signature, arguments):  # noqa: ANN001
     q = [emit.at(all_q, builder.mul(builder.add(row, int64(g)), width)) for g in range(HEADS)]
     listed = emit.at(place, arguments[5])
 
-    def two_rows(j, _):  # noqa: ANN001
+    def some_rows(j, _):  # noqa: ANN001
         places = [emit.number(listed, builder.add(j, int64(r))) for r in range(ROWS)]
         rows = [emit.at(c, builder.mul(number, width)) for number in places]
         coming = [emit.number(listed, builder.add(j, int64(AHEAD + r))) for r in range(ROWS)]
@@ -58,12 +59,10 @@ def _emit_dots(context, builder, signature, arguments):  # noqa: ANN001
 
         sums = emit.totals(emit.loop(width, [ZERO] * (HEADS * ROWS), add_width, step=LANES))
         for g in range(HEADS):
-            target = emit.at(p, builder.add(builder.mul(room, int64(g)), j))
-            for r in range(ROWS):
-                builder.store(sums[g * ROWS + r], emit.at(target, int64(r)))
+            emit.store_part(sums, g * ROWS, ROWS, emit.at(p, builder.add(builder.mul(room, int64(g)), j)))
         return []
 
-    emit.loop(arguments[6], [], two_rows, step=ROWS)
+    emit.loop(arguments[6], [], some_rows, step=ROWS)
     return context.get_dummy_value()
 
 
@@ -83,23 +82,35 @@ def _emit_add_rows(context, builder, signature, arguments):  # noqa: ANN001
     weights = [emit.at(p, builder.mul(room, int64(g))) for g in range(HEADS)]
     listed = emit.at(place, arguments[3])
 
-    def columns(d, _):  # noqa: ANN001
-        targets = [emit.at(one, d) for one in out]
-        start = [emit.load(target, v * LANES) for target in targets for v in range(SIDE)]
+    def columns(side):  # noqa: ANN001
+        def add(d, _):  # noqa: ANN001
+            targets = [emit.at(one, d) for one in out]
+            start = [emit.load(target, v * LANES) for target in targets for v in range(side)]
 
-        def add_row(j, sums):  # noqa: ANN001
-            source = emit.at(c, builder.add(builder.mul(emit.number(listed, j), width), d))
-            values = [emit.load(source, v * LANES) for v in range(SIDE)]
-            factors = [emit.splat(emit.number(weight, j)) for weight in weights]
-            return [
-                emit.multiply_add(factors[g], values[v], sums[g * SIDE + v]) for g in range(HEADS) for v in range(SIDE)
-            ]
+            def add_row(j, sums):  # noqa: ANN001
+                source = emit.at(c, builder.add(builder.mul(emit.number(listed, j), width), d))
+                values = [emit.load(source, v * LANES) for v in range(side)]
+                factors = [emit.splat(emit.number(weight, j)) for weight in weights]
+                return [
+                    emit.multiply_add(factors[g], values[v], sums[g * side + v])
+                    for g in range(HEADS)
+                    for v in range(side)
+                ]
 
-        sums = emit.loop(arguments[4], start, add_row)
-        for g in range(HEADS):
-            for v in range(SIDE):
-                emit.store(sums[g * SIDE + v], targets[g], v * LANES)
-        return []
+            sums = emit.loop(arguments[4], start, add_row)
+            for g in range(HEADS):
+                for v in range(side):
+                    emit.store(sums[g * side + v], targets[g], v * LANES)
+            return []
 
-    emit.loop(latent, [], columns, step=COLUMNS)
+        return add
+
+    done = int64(0)
+    side = SIDE
+    while side:
+        size = int64(side * LANES)
+        # Up to the last whole block of that many columns.
+        stop = builder.mul(builder.sdiv(latent, size), size)
+        emit.loop(stop, [], columns(side), start=done, step=side * LANES)
+        done, side = stop, side // 2
     return context.get_dummy_value()

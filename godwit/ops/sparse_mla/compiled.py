@@ -66,7 +66,7 @@ class _Attend(torch.autograd.Function):
         q, c, dout, index, lse = map(_array, (q_QHW, c_TW, dout_QHC, index_QK, lse_QH))
         wide_q, wide_dout = (_array(F.pad(x, (0, whole - x.shape[2]))) for x in (q_QHW, dout_QHC))
         dq_QHW, dc_BTX = torch.empty(q_QHW.shape), torch.zeros(whole // kernel.COLUMNS, len(c), kernel.COLUMNS)
-        num_heads, num_columns = q.shape[1], index.shape[1] + 4
+        num_heads, num_columns = q.shape[1], index.shape[1] + kernel.PAD
         chunk = max(MIN_CHUNK, CHUNK_NUMBERS // (num_heads * num_columns))
         p, ds = (np.empty((min(chunk, len(q)), num_heads, num_columns), np.float32) for _ in range(2))
         dq, dc = dq_QHW.numpy(), dc_BTX.numpy()
