@@ -1,8 +1,10 @@
 """The compiled loop behind `compiled`: per query, scores of its rows, softmax, weighted sum of their latent part.
 
 A query's rows are taken in parts that stay in the L2 cache while all heads go over them, first for the scores and at
-once for the sums. Later parts correct what is there by e^(old maximum - new maximum), as FlashAttention
-(arXiv 2205.14135) does. The products are in `_products`.
+once for the sums. Later parts correct what is there by e^(old maximum - new maximum), as FlashAttention (arXiv
+2205.14135) does. Some queries take their first parts, then their second ones, ...: as positions come in order, where
+many are selected those are rows of one region, which does fit the cache when all rows together do not. The products
+are in `_products`.
 """
 
 import numpy as np
@@ -11,55 +13,76 @@ from godwit.ops._numba import numba
 from godwit.ops._softmax import exponentials, largest
 from godwit.ops.sparse_mla._products import AHEAD, HEADS, ROWS, add_rows, dots
 
-# Numbers of the rows that are taken at a time, a quarter of a MB: twice as much is all of a small L2 cache.
-PART = 1 << 16
+# Rows of a part.
+PART = 128
+# Queries that take parts in turn, and numbers that their inputs and outputs may have: half a MB, to fit beside rows.
+QUERIES = 64
+NUMBERS = 1 << 17
+
+
+def queries_at_once(num_queries: int, num_heads: int, width: int, num_threads: int) -> int:
+    """How many take parts in turn; few where there are few, so that each thread has some. Changes no bit."""
+    return max(1, min(QUERIES, NUMBERS // (2 * num_heads * width), num_queries // (4 * num_threads)))
 
 
 @numba.njit(parallel=True, cache=True)
-def attend(q, c, index, out, lse):  # noqa: ANN001 (compiled: types are inferred)
-    """Fill `out` (Q, H, C) and `lse` (Q, H) from scaled queries (Q, H, W), rows (T, W) and positions (Q, K)."""
-    num_heads, width = q.shape[1], index.shape[1]
-    part = max(2 * ROWS, PART // q.shape[2] // ROWS * ROWS)
-    for i in numba.prange(q.shape[0]):
-        place = np.zeros(width + AHEAD + ROWS, np.int64)
-        n = positions(index, i, width, place, 0)
-        # `dots` takes rows by twos, and what it makes of one behind the last is not read; it asks for the next query's.
-        positions(index, min(i + 1, q.shape[0] - 1), min(width, AHEAD), place, n)
-        p = np.empty((HEADS, part + ROWS), np.float32)
-        top, total = np.full(num_heads, -np.inf, np.float32), np.zeros(num_heads, np.float32)
-        out[i] = 0
-        for first in range(0, n, part):
-            count = min(part, n - first)
-            for h in range(0, num_heads, HEADS):
-                dots(q, i, h, c, place, first, count, p, q.shape[2] if h == 0 else 0)
-                for g in range(HEADS):
-                    weigh(p, g, count, top, total, out, i, h + g, first > 0)
-                add_rows(p, c, place, first, count, out, i, h)
-        for h in range(num_heads):
-            inverse = np.float32(1) / total[h]
-            for d in range(out.shape[2]):
-                out[i, h, d] *= inverse
-            lse[i, h] = top[h] + np.log(total[h])
+def attend(q, c, index, out, lse, block):  # noqa: ANN001 (compiled: types are inferred)
+    """Fill `out` (Q, H, C) and `lse` (Q, H) from scaled queries (Q, H, W), rows (T, W) and positions (Q, K).
+
+    `block` queries take their parts in turn, see `queries_at_once`.
+    """
+    num_queries, num_heads, width = q.shape[0], q.shape[1], index.shape[1]
+    for b in numba.prange((num_queries + block - 1) // block):
+        first, last = b * block, min((b + 1) * block, num_queries)
+        place, count = np.zeros((block, width + AHEAD + ROWS), np.int64), np.zeros(block, np.int64)
+        p = np.empty((HEADS, min(width, PART) + ROWS), np.float32)
+        top, total = np.full((block, num_heads), -np.inf, np.float32), np.zeros((block, num_heads), np.float32)
+        for i in range(first, last):
+            count[i - first] = positions(index, i, place, i - first)
+            out[i] = 0
+        for start in range(0, width, PART):
+            for i in range(first, last):
+                number = min(PART, count[i - first] - start)
+                if number > 0:
+                    attend_part(q, c, place, i, i - first, start, number, p, top, total, out)
+        for i in range(first, last):
+            for h in range(num_heads):
+                inverse = np.float32(1) / total[i - first, h]
+                for d in range(out.shape[2]):
+                    out[i, h, d] *= inverse
+                lse[i, h] = top[i - first, h] + np.log(total[i - first, h])
 
 
 @numba.njit(cache=True)
-def positions(index, i, width, place, n):  # noqa: ANN001
-    """Append row i's first positions that are not -1 to the n in `place`; returns the new number."""
-    for j in range(width):
+def positions(index, i, place, r):  # noqa: ANN001
+    """Write row i's positions that are not -1 to row r of `place`; returns their number."""
+    n = 0
+    for j in range(index.shape[1]):
         if index[i, j] >= 0:
-            place[n] = index[i, j]
+            place[r, n] = index[i, j]
             n += 1
     return n
 
 
 @numba.njit(cache=True)
-def weigh(p, g, count, top, total, out, i, h, again):  # noqa: ANN001
+def attend_part(q, c, place, i, r, first, count, p, top, total, out):  # noqa: ANN001
+    """Add `count` rows of query i, from entry `first` of row r of `place` on, to its sums."""
+    for h in range(0, q.shape[1], HEADS):
+        # Heads find the coming rows in the cache if the first has asked for them.
+        dots(q, i, h, c, place, r, first, count, p, q.shape[2] if h == 0 else 0)
+        for g in range(HEADS):
+            weigh(p, g, count, top, total, out, i, r, h + g, first > 0)
+        add_rows(p, c, place, r, first, count, out, i, h)
+
+
+@numba.njit(cache=True)
+def weigh(p, g, count, top, total, out, i, r, h, again):  # noqa: ANN001
     """Turn scores p[g, :count] into e^(score - maximum so far); correct head h's sums if the maximum has changed."""
-    best = max(top[h], largest(p[g], count))
+    best = max(top[r, h], largest(p[g], count))
     if again:
-        factor = np.exp(top[h] - best)
-        total[h] *= factor
+        factor = np.exp(top[r, h] - best)
+        total[r, h] *= factor
         for d in range(out.shape[2]):
             out[i, h, d] *= factor
-    top[h] = best
-    total[h] += exponentials(p[g], count, best)
+    top[r, h] = best
+    total[r, h] += exponentials(p[g], count, best)

@@ -20,22 +20,22 @@ SIDE = SUMS // HEADS
 
 
 @operation
-def dots(typing, q, i, h, c, place, first, count, p, fetch):  # noqa: ANN001 (numba passes its own types)
-    """p[g, j] = q[i, h + g] . c[place[first + j]] for four heads, j < count; may take up to ROWS - 1 behind the last.
+def dots(typing, q, i, h, c, place, r, first, count, p, fetch):  # noqa: ANN001 (numba passes its own types)
+    """p[g, j] = q[i, h + g] . c[place[r, first + j]] for four heads, j < count; may take ROWS - 1 behind the last.
 
     Asks for the first `fetch` numbers of rows AHEAD further on in `place`.
     """
     integer = types.int64
-    return types.void(q, integer, integer, c, place, integer, integer, p, integer), _emit_dots
+    return types.void(q, integer, integer, c, place, integer, integer, integer, p, integer), _emit_dots
 
 
 def _emit_dots(context, builder, signature, arguments):  # noqa: ANN001
     emit = Emitter(builder)
-    arrays = [pointer_and_shape(context, builder, signature.args[n], arguments[n]) for n in (0, 3, 4, 7)]
-    (all_q, (_, num_heads, width)), (c, _), (place, _), (p, (_, room)) = arrays
+    arrays = [pointer_and_shape(context, builder, signature.args[n], arguments[n]) for n in (0, 3, 4, 8)]
+    (all_q, (_, num_heads, width)), (c, _), (place, (_, listing)), (p, (_, room)) = arrays
     row = builder.add(builder.mul(arguments[1], num_heads), arguments[2])
     q = [emit.at(all_q, builder.mul(builder.add(row, int64(g)), width)) for g in range(HEADS)]
-    listed = emit.at(place, arguments[5])
+    listed = emit.at(place, builder.add(builder.mul(arguments[5], listing), arguments[6]))
 
     def some_rows(j, _):  # noqa: ANN001
         places = [emit.number(listed, builder.add(j, int64(r))) for r in range(ROWS)]
@@ -48,7 +48,7 @@ def _emit_dots(context, builder, signature, arguments):  # noqa: ANN001
                 emit.prefetch(emit.at(start, d))
             return []
 
-        emit.loop(arguments[8], [], fetch_line, step=LINE)
+        emit.loop(arguments[9], [], fetch_line, step=LINE)
 
         def add_width(d, sums):  # noqa: ANN001
             keys = [emit.load(emit.at(one, d)) for one in rows]
@@ -62,25 +62,25 @@ def _emit_dots(context, builder, signature, arguments):  # noqa: ANN001
             emit.store_part(sums, g * ROWS, ROWS, emit.at(p, builder.add(builder.mul(room, int64(g)), j)))
         return []
 
-    emit.loop(arguments[6], [], some_rows, step=ROWS)
+    emit.loop(arguments[7], [], some_rows, step=ROWS)
     return context.get_dummy_value()
 
 
 @operation
-def add_rows(typing, p, c, place, first, count, out, i, h):  # noqa: ANN001
-    """out[i, h + g] += sum_j p[g, j] c[place[first + j], :C] for four heads, j < count; C in whole COLUMNS."""
+def add_rows(typing, p, c, place, r, first, count, out, i, h):  # noqa: ANN001
+    """out[i, h + g] += sum_j p[g, j] c[place[r, first + j], :C] for four heads, j < count; C in whole COLUMNS."""
     integer = types.int64
-    return types.void(p, c, place, integer, integer, out, integer, integer), _emit_add_rows
+    return types.void(p, c, place, integer, integer, integer, out, integer, integer), _emit_add_rows
 
 
 def _emit_add_rows(context, builder, signature, arguments):  # noqa: ANN001
     emit = Emitter(builder)
-    arrays = [pointer_and_shape(context, builder, signature.args[n], arguments[n]) for n in (0, 1, 2, 5)]
-    (p, (_, room)), (c, (_, width)), (place, _), (all_out, (_, num_heads, latent)) = arrays
-    row = builder.add(builder.mul(arguments[6], num_heads), arguments[7])
+    arrays = [pointer_and_shape(context, builder, signature.args[n], arguments[n]) for n in (0, 1, 2, 6)]
+    (p, (_, room)), (c, (_, width)), (place, (_, listing)), (all_out, (_, num_heads, latent)) = arrays
+    row = builder.add(builder.mul(arguments[7], num_heads), arguments[8])
     out = [emit.at(all_out, builder.mul(builder.add(row, int64(g)), latent)) for g in range(HEADS)]
     weights = [emit.at(p, builder.mul(room, int64(g))) for g in range(HEADS)]
-    listed = emit.at(place, arguments[3])
+    listed = emit.at(place, builder.add(builder.mul(arguments[3], listing), arguments[4]))
 
     def columns(side):  # noqa: ANN001
         def add(d, _):  # noqa: ANN001
@@ -97,7 +97,7 @@ def _emit_add_rows(context, builder, signature, arguments):  # noqa: ANN001
                     for v in range(side)
                 ]
 
-            sums = emit.loop(arguments[4], start, add_row)
+            sums = emit.loop(arguments[5], start, add_row)
             for g in range(HEADS):
                 for v in range(side):
                     emit.store(sums[g * side + v], targets[g], v * LANES)

@@ -45,10 +45,11 @@ class _Attend(torch.autograd.Function):
     def forward(ctx, q_QHW, c_TW, index_QK, latent_width):  # noqa: ANN001 (torch calls it)
         out_QHC = torch.empty(*q_QHW.shape[:2], latent_width)
         lse_QH = torch.empty(q_QHW.shape[:2])
-        from godwit.ops.sparse_mla._kernel import attend
+        from godwit.ops.sparse_mla._kernel import attend, queries_at_once
 
         match_threads()
-        attend(_array(q_QHW), _array(c_TW), _array(index_QK), out_QHC.numpy(), lse_QH.numpy())
+        block = queries_at_once(*q_QHW.shape, torch.get_num_threads())
+        attend(_array(q_QHW), _array(c_TW), _array(index_QK), out_QHC.numpy(), lse_QH.numpy(), block)
         ctx.save_for_backward(q_QHW, c_TW, index_QK, out_QHC, lse_QH)
         return out_QHC, lse_QH
 
