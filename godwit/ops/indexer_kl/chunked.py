@@ -22,8 +22,8 @@ from godwit.ops.context import AttnContext
 from godwit.ops.indexer_kl import Form, IndexerKL, Teacher
 from godwit.ops.indexer_kl._parts import Settings, scaled, target
 
-BLOCK_NUMBERS = 1 << 22
-MOST_QUERIES = 256
+BLOCK_NUMBERS = 1 << 19
+MOST_QUERIES = 128
 GATHER_BEYOND = 32
 """Times K a document must be long before gathering pays: a product with all keys has no copies to make."""
 
