@@ -50,21 +50,28 @@ def long() -> TrainConfig:
         name="nano-long",
         model=long_model(),
         # Six million characters' worth of tasks, so that each of their words becomes one token.
-        data=DataConfig(sources=_mix(256, tokens=6_000_000), vocab_size=2048, holdout=0.05, packing="best_fit"),
+        data=DataConfig(
+            sources=("stdlib@1", "recall@2?docs=23438&chars=666&facts=10"),
+            vocab_size=2048,
+            holdout=0.05,
+            packing="best_fit",
+        ),
         optim=OptimConfig(lr=4e-3, min_lr=2e-4, warmup_tokens=20_000, adamw=AdamWConfig(lr_scale=2.0)),
         stages=(
             Stage(name="tiny", tokens=600_000, seq_len=64, sources=("recall?docs=24000&chars=20&facts=4",)),
             Stage(name="short", tokens=500_000, seq_len=256),
-            _stage("middle", tokens=250_000, seq_len=1024),
-            _stage("far", tokens=200_000, seq_len=4096),
-            _stage("long", tokens=131_072, seq_len=8192),
+            _stage("middle", "recall@2?docs=400&chars=2660&facts=42", tokens=400_000, seq_len=1024),
+            # Facts as close together as they come: only answers teach, and here every row has a hundred.
+            _stage("far", "recall@3?docs=200&chars=11000&facts=160", tokens=600_000, seq_len=4096),
+            _stage("long", "recall@3?docs=100&chars=22000&facts=160", tokens=524_288, seq_len=8192),
         ),
         batch_tokens=4096,
         ramp=BatchRamp(start_tokens=1024, end_tokens=4096, ramp_tokens=2_500_000),
         micro_batch_rows=64,
         ce_chunk_tokens=2048,
+        mtp_depths=1,
         log_every=5,
-        eval_every=100,
+        eval_every=0,
         eval_rows=4,
         checkpoint_every=50,
         sample_prompts=("# remember falcon copper\nimport os\n# recall falcon",),
@@ -72,14 +79,9 @@ def long() -> TrainConfig:
     )
 
 
-def _stage(name: str, *, tokens: int, seq_len: int) -> Stage:
-    return Stage(name=name, tokens=tokens, seq_len=seq_len, sources=_mix(seq_len, tokens=tokens))
-
-
-def _mix(seq_len: int, *, tokens: int) -> tuple[str, ...]:
-    """Real code, and retrieval tasks that fill most of a row each: twice as many of their tokens."""
-    docs, chars, facts = -(-tokens // seq_len), round(2.6 * seq_len), min(64, seq_len // 24)
-    return ("stdlib@1", f"recall@2?docs={docs}&chars={chars}&facts={facts}")
+def _stage(name: str, tasks: str, *, tokens: int, seq_len: int) -> Stage:
+    """Real code, and retrieval tasks, of which each fills most of a row."""
+    return Stage(name=name, tokens=tokens, seq_len=seq_len, sources=("stdlib@1", tasks))
 
 
 def smoke() -> TrainConfig:
@@ -103,14 +105,18 @@ def smoke() -> TrainConfig:
 
 
 def long_model() -> Config:
-    """3.7M parameters, no experts: every parameter sees every token, which is what little training needs most."""
+    """A million parameters, experts only in the prediction layer: what little training needs most is that every
+    parameter sees every token."""
     return Config(
         vocab_size=2048,
         hidden_size=64,
         intermediate_size=160,
         num_hidden_layers=12,
         first_k_dense_replace=12,
-        num_nextn_predict_layers=0,
+        num_nextn_predict_layers=1,
+        n_routed_experts=4,
+        num_experts_per_tok=2,
+        moe_intermediate_size=64,
         num_attention_heads=2,
         num_key_value_heads=2,
         q_lora_rank=48,

@@ -84,7 +84,8 @@ def run_steps(state: TrainState, run: RunFolder, on_step: Hook | None = None) ->
                 save(state, run, found)
             if on_step is not None:
                 on_step(state, report)
-            if interrupted and not last:
+            # After the last step, too: whoever called goes on with something else that the user does not want either.
+            if interrupted or (last and interrupts.seen(world)):
                 raise RunInterruptedError(
                     f"interrupted after step {plan.after.step}; a checkpoint is in {run.path / 'checkpoints'}, "
                     "the same command continues from there"

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from godwit.base.errors import RunStoppedError
+from godwit.base.runs import RunFolder
 from godwit.train.checkpoint import complete_ones
+from godwit.train.interrupt import RunInterruptedError
 from godwit.train.loop import train
 from godwit.train.state import TrainState
 from godwit.train.step import StepReport
@@ -44,6 +46,21 @@ def test_interrupt_saves_says_how_to_go_on_and_resumes(straight: Straight, text_
     assert again.returncode == 0, again.stderr
     assert f"resuming {out} after step {step}" in again.stdout
     same_files(straight.folder / "model", out / "model")
+
+
+def test_an_interrupt_in_the_last_step_is_not_lost(text_folder: Path, tmp_path: Path) -> None:
+    """Else a study, or a script, would go on to its next run."""
+    config, out = tiny_config(text_folder), tmp_path / "run"
+
+    def press(state: TrainState, report: StepReport) -> None:
+        if state.position.tokens >= config.total_tokens:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(RunInterruptedError, match="the same command continues"):
+        train(config, out, on_step=press)
+    assert not RunFolder(out).finished
+    train(config, out)
+    assert RunFolder(out).finished
 
 
 @pytest.mark.slow
