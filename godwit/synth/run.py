@@ -100,9 +100,7 @@ class Trial(NamedTuple):
 
 def checked(plan: Plan) -> tuple[Plan, Source]:
     """Ask the endpoints and read the input from end to end: all that can be known to be wrong before money is spent."""
-    endpoints = {
-        role: asyncio.run(probe(endpoint, role=role, limits=plan.limits)) for role, endpoint in plan.endpoints.items()
-    }
+    endpoints = {role: probe(each, role=role, limits=plan.limits) for role, each in plan.endpoints.items()}
     plan = replace(plan, endpoints=endpoints)
     return plan, Source(plan.source, plan.pipeline.source, limit=plan.limit, context=endpoints["writer"].context)
 

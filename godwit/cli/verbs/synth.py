@@ -20,6 +20,7 @@ import tyro
 
 from godwit.base.errors import GodwitError, MissingPartError
 from godwit.cli.options import parse
+from godwit.cli.targets import pipelines
 
 if TYPE_CHECKING:
     from godwit.synth.endpoint import Endpoint
@@ -105,9 +106,7 @@ class Options:
 
 def run(arguments: list[str]) -> int:
     """Find the pipeline, check everything, run it, say what came out."""
-    from godwit.base.plugins import Room
-
-    room = Room("godwit.synth.pipelines", noun="pipeline")
+    room = pipelines()
     if not arguments or arguments[0] in ("-h", "--help"):
         known = "\n".join(f"  {name:<20}  {room.summary(name)}" for name in room.names())
         print(f"usage: godwit synth PIPELINE [--OPTION VALUE ...]\n\n{known}\n\n{__doc__}")

@@ -12,13 +12,14 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from godwit.base.config import fingerprint, to_json
 from godwit.base.endpoint import KEY_ENV, Address, Price
-from godwit.base.errors import GodwitError
+from godwit.base.errors import GodwitError, MissingPartError
 from godwit.base.progress import Progress
 from godwit.base.runs import RunFolder
 from godwit.evals.harness.data import Rows, first_rows, read_rows
@@ -95,6 +96,9 @@ class Plan:
 
 def plan(name: str, benchmark: ModuleType, settings: Settings, options: Any) -> Plan:
     """Read and check everything that needs no endpoint."""
+    for part in ("openai", "inspect_ai"):
+        if find_spec(part) is None:
+            raise MissingPartError(f"benchmarks need {part}; type: pip install 'godwit[eval]'")
     for price in filter(None, (settings.price, settings.judge_price)):
         Price.parse(price)
     rehearsal = not settings.model
