@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from godwit.base.files import atomic_folder, write_atomic
+from godwit.base.journal import Journal
 from godwit.base.page import STYLE, page, section, table
 from godwit.synth.card import Made
 from godwit.synth.costs import HEAD, rows, total
-from godwit.synth.journal import Journal
 
 PER_PAGE = 50
 MOST = 500

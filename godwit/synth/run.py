@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from godwit.base.config import differences, to_json
 from godwit.base.errors import GodwitError
 from godwit.base.files import read_json, write_atomic, write_json
+from godwit.base.journal import FILE_NAME, Journal, Store
 from godwit.base.machine import provenance
 from godwit.base.progress import Progress
 from godwit.base.runs import RunFolder
@@ -21,7 +22,6 @@ from godwit.synth.ask import REPAIRS
 from godwit.synth.card import Made, card
 from godwit.synth.endpoint import Endpoint
 from godwit.synth.exchange import Account, Exchange
-from godwit.synth.journal import FILE_NAME, Journal, Store
 from godwit.synth.line import Limits
 from godwit.synth.output import Format, Spool, write_rows
 from godwit.synth.pages import write_pages

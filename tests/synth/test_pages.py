@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from godwit.base.journal import Answer, Entry, Journal
 from godwit.synth import pipeline
 from godwit.synth.card import Made, card
-from godwit.synth.journal import Answer, Entry, Journal
 from godwit.synth.output import Spool
 from godwit.synth.pages import PER_PAGE, write_pages
 from godwit.synth.walk import Outcome

@@ -5,7 +5,8 @@
     out/samples.jsonl                   one line a sample: scores, details, replies, the judge's words
     out/result.json, report.html        the figures
 
-The same command again goes on where a stopped run was; samples whose calls failed are asked again.
+The same command again goes on where a stopped run was; samples whose calls failed are asked again. Until a run is
+finished, its folder also has a journal with each answer that came.
 """
 
 import time
@@ -20,6 +21,7 @@ from typing import Any
 from godwit.base.config import fingerprint, to_json
 from godwit.base.endpoint import KEY_ENV, Address, Price
 from godwit.base.errors import GodwitError, MissingPartError
+from godwit.base.journal import FILE_NAME, Journal
 from godwit.base.progress import Progress
 from godwit.base.runs import RunFolder
 from godwit.evals.harness.data import Rows, first_rows, read_rows
@@ -224,7 +226,10 @@ def _run(planned: Plan, folder: RunFolder, model: Address, judge: Address | None
     logs = folder.path / "logs"
     started = time.monotonic()
     before = num_finished(logs)
-    with Progress(len(planned.kept), what=planned.name, unit="samples", start=before) as progress:
+    with (
+        Progress(len(planned.kept), what=planned.name, unit="samples", start=before) as progress,
+        Journal(folder.path / FILE_NAME) as journal,
+    ):
         ran = run_task(
             benchmark,
             planned.kept,
@@ -237,6 +242,7 @@ def _run(planned: Plan, folder: RunFolder, model: Address, judge: Address | None
             pin=pin,
             calling=calling,
             logs=logs,
+            journal=journal,
             on_sample=_counter(progress),
         )
     outcomes = {record.id: record.outcome for record in ran.records}
@@ -260,6 +266,7 @@ def _run(planned: Plan, folder: RunFolder, model: Address, judge: Address | None
     write_report(folder.path, result, _samples(ran.records), benchmark.PUBLISHED)
     if not result.num_failed:
         folder.mark_finished()
+        (folder.path / FILE_NAME).unlink()  # every answer is in the logs
     return result
 
 

@@ -202,3 +202,8 @@ def without_pictures(request: Any) -> Any:
     if isinstance(request, str) and request.startswith("data:") and len(request) > 256:
         return f"data:blake2b={hashlib.blake2b(request.encode(), digest_size=16).hexdigest()},bytes={len(request)}"
     return request
+
+
+def writable(text: str) -> str:
+    """Halves of surrogate pairs, which JSON can spell and UTF-8 cannot, become U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
