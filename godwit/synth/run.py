@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from godwit.base.config import differences, to_json
 from godwit.base.errors import GodwitError
-from godwit.base.files import read_json, write_atomic, write_json
+from godwit.base.files import read_json, spelled, write_atomic, write_json
 from godwit.base.journal import FILE_NAME, Journal, Store
 from godwit.base.machine import provenance
 from godwit.base.progress import Progress
@@ -68,7 +68,7 @@ class Plan:
             "pipeline": self.pipeline.name,
             "pipeline_version": self.pipeline.version,
             "options": to_json(self.options),
-            "source": self.source.name,
+            "source": spelled(self.source.name),
             "limit": self.limit,
             "models": {
                 role: {"model": each.model, "extra": each.extra} for role, each in sorted(self.endpoints.items())

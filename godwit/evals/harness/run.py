@@ -21,6 +21,7 @@ from typing import Any
 from godwit.base.config import fingerprint, to_json
 from godwit.base.endpoint import KEY_ENV, Address, Price
 from godwit.base.errors import GodwitError, MissingPartError
+from godwit.base.files import spelled
 from godwit.base.journal import FILE_NAME, Journal
 from godwit.base.progress import Progress
 from godwit.base.runs import RunFolder
@@ -137,7 +138,7 @@ def run(planned: Plan, out: Path) -> Result:
     folder = RunFolder(out)
     config = {
         "benchmark": planned.name,
-        "settings": to_json(settings),
+        "settings": to_json(settings) | {"data": spelled(settings.data)},
         "options": to_json(planned.options),
         "data_hash": planned.rows.digest,
         "prompts": dict(planned.prompts),
@@ -250,7 +251,7 @@ def _run(planned: Plan, folder: RunFolder, model: Address, judge: Address | None
         benchmark=planned.name,
         title=benchmark.TITLE,
         model=model.model,
-        data=planned.rows.source if settings.data != BUNDLED else f"{BUNDLED} samples",
+        data=spelled(planned.rows.source) if settings.data != BUNDLED else f"{BUNDLED} samples",
         data_hash=planned.rows.digest,
         num_rows=len(planned.kept),
         num_failed=sum(bool(outcome.failed) for outcome in outcomes.values()),
