@@ -29,7 +29,7 @@ _STYLE = STYLE + (
     "details{border:1px solid #ddd;margin:.3rem 0;padding:.2rem .7rem;content-visibility:auto;"
     "contain-intrinsic-size:auto 2rem;overflow-wrap:anywhere}summary{cursor:pointer;padding:.2rem 0}"
     "summary b{margin-right:.8rem}h3{font-size:.9rem;color:#666;margin:.8rem 0 .2rem}details pre{margin:.2rem 0}"
-    "th{padding:.1rem 1rem .1rem 0;text-align:left}td{overflow-wrap:anywhere}"
+    "th{padding:.1rem 1rem .1rem 0;text-align:left}td{overflow-wrap:break-word}"
     "nav{margin:1rem 0}nav a,nav b{margin-right:.6rem}.gone b{color:#b00}"
 )
 _POLICY = (

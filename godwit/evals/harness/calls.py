@@ -91,7 +91,7 @@ def judge(calls: Calls, pin: JudgePin | None) -> Callable[..., Any]:
             value = parse(reply)
             if value is not None:
                 return Verdict(value, tuple(replies))
-            reason = f"{attempt + 1} replies of the judge hold no verdict"
+            reason = f"{attempt + 1} {'replies' if attempt else 'reply'} of the judge without a verdict"
         return Verdict(None, tuple(replies), reason)
 
     return ask
