@@ -20,10 +20,10 @@ from pathlib import Path
 import aiohttp
 import psutil
 
+from godwit.base.journal import FILE_NAME, Journal
 from godwit.base.machine import provenance
 from godwit.synth.ask import Ask, user
 from godwit.synth.endpoint import Endpoint
-from godwit.synth.journal import FILE_NAME, Journal
 from godwit.synth.line import Limits
 from godwit.synth.output import Spool
 from godwit.synth.pipeline import NoOptions, Pipeline

@@ -119,3 +119,8 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def spelled(name: object) -> str:
+    """A path as text that can be written: where the locale knows ASCII only, Python's form of it cannot."""
+    return os.fsencode(str(name)).decode("utf-8", "replace")

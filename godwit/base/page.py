@@ -8,7 +8,7 @@ body{font:15px/1.5 system-ui,sans-serif;color:#222;background:#fff;max-width:60r
 h1{font-size:1.5rem;margin-bottom:.2rem}h2{font-size:1.1rem;margin:2rem 0 .3rem}
 table{border-collapse:collapse}td{padding:.1rem 1rem .1rem 0;vertical-align:top}td:first-child{color:#666}
 pre{background:#f6f6f6;padding:.6rem .8rem;overflow-x:auto;white-space:pre-wrap}p.note{color:#666;margin:.2rem 0}
-.big{font-size:1.25rem;margin:.6rem 0}svg{max-width:100%;height:auto}
+.scroll{overflow-x:auto}.big{font-size:1.25rem;margin:.6rem 0}svg{max-width:100%;height:auto}
 """
 FIGURES = "td,th{padding:.1rem .9rem .1rem 0;text-align:right}td:first-child,th:first-child{text-align:left}"
 """Added to the style of pages whose tables are of numbers."""
@@ -23,8 +23,9 @@ def page(title: str, parts: Iterable[str], *, style: str = STYLE) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of plain text."""
-    return f"<table>{_line('th', head) if head else ''}{''.join(_line('td', row) for row in rows)}</table>"
+    """A table of plain text; one that is wider than the page scrolls by itself."""
+    lines = (_line("th", head) if head else "") + "".join(_line("td", row) for row in rows)
+    return f'<div class="scroll"><table>{lines}</table></div>'
 
 
 def section(title: str, note: str, *parts: str) -> str:

@@ -12,6 +12,7 @@ It imports no library, so that `godwit --help` answers at once; a verb imports w
 file has a docstring whose first line is its summary, and `run(arguments: list[str]) -> int`.
 """
 
+import io
 import os
 import sys
 import traceback
@@ -30,6 +31,9 @@ def main(arguments: list[str] | None = None) -> int:
     # Threads that wait by spinning starve each other when other programs run beside this one: with two cores and a
     # load of 6, a training step took more than ten times as long. Read by OpenMP when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal that cannot show a sign (Chinese in an ASCII locale) shows its number.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = _dispatch(words)
         sys.stdout.flush()

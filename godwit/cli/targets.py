@@ -59,6 +59,11 @@ def families() -> Room:
     return Room("godwit.models.families", noun="model family")
 
 
+def pipelines() -> Room:
+    """The pipelines' room, without importing `synth.pipeline` (pydantic)."""
+    return Room("godwit.synth.pipelines", noun="pipeline")
+
+
 def sources() -> Room:
     """Kinds of data source."""
     return Room("godwit.data.sources", noun="data source")

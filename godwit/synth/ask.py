@@ -56,6 +56,7 @@ class Ask(Generic[OptionsT]):
         seed: int,
         structured: bool = False,
         keep_cut: bool = False,
+        repairs: int = REPAIRS,
     ):
         self.exchange = exchange
         self.options = options
@@ -64,6 +65,7 @@ class Ask(Generic[OptionsT]):
         self.seed = seed
         self.structured = structured
         self.keep_cut = keep_cut
+        self.repairs = repairs
         self.keys: list[str] = []
 
     def fork(self) -> "Ask[OptionsT]":
@@ -115,25 +117,22 @@ class Ask(Generic[OptionsT]):
         except OSError as error:
             raise Drop(f"{path}: {error.strerror}") from None
 
-    async def text(self, stage: str, messages: Sequence[Message], *, repairs: int = REPAIRS, **settings: Any) -> str:
+    async def text(self, stage: str, messages: Sequence[Message], **settings: Any) -> str:
         """The answer without the thought before it; never empty.
 
         Args:
             stage: what the call is for; names it in the ledger and in reasons.
             messages: made by `system`, `user` and `assistant`.
-            repairs: how often an unusable answer may be asked for again.
             settings: of `said`.
         """
-        return await self.parsed(stage, messages, _not_empty, repairs=repairs, **settings)
+        return await self.parsed(stage, messages, _not_empty, **settings)
 
-    async def json(
-        self, stage: str, messages: Sequence[Message], schema: type[ModelT], *, repairs: int = REPAIRS, **settings: Any
-    ) -> ModelT:
+    async def json(self, stage: str, messages: Sequence[Message], schema: type[ModelT], **settings: Any) -> ModelT:
         """The answer as a `schema`; with --structured the endpoint is made to keep to it."""
         if self.structured:
             form = {"name": schema.__name__, "schema": schema.model_json_schema(), "strict": False}
             settings["response_format"] = {"type": "json_schema", "json_schema": form}
-        return await self.parsed(stage, messages, lambda text: model_in(text, schema), repairs=repairs, **settings)
+        return await self.parsed(stage, messages, lambda text: model_in(text, schema), **settings)
 
     async def parsed(
         self,
@@ -141,27 +140,26 @@ class Ask(Generic[OptionsT]):
         messages: Sequence[Message],
         parse: Callable[[str], ValueT],
         *,
-        repairs: int = REPAIRS,
         role: str = WRITER,
         draw: int = 0,
         **settings: Any,
     ) -> ValueT:
-        """What `parse` makes of the answer; it raises `Malformed` to have it repaired.
+        """What `parse` makes of the answer; it raises `Malformed` to have it repaired, as often as the run allows.
 
         Raises:
             Drop: it stayed unusable (`Unscored` if a judge's).
         """
         asked, reason = list(messages), ""
-        for attempt in range(1 + repairs):
-            text = await self.said(stage, asked, role=role, draw=draw + 1000 * attempt, **settings)
+        for attempt in range(1 + self.repairs):
+            text, cut = await self._answer(stage, asked, role=role, draw=draw + 1000 * attempt, settings=settings)
             try:
                 return parse(text)
             except Malformed as fault:
-                reason = str(fault)
+                reason = f"{fault}; the answer was cut at its token limit" if cut else str(fault)
             if text:  # an empty answer is drawn anew, any other is shown back with what is wrong
                 asked = [*messages, assistant(text[:SHOWN_BACK]), user(_REPAIR.format(fault=reason))]
         ended = Unscored if role == JUDGE else Drop
-        raise ended(f"{stage}: {reason} (in {1 + repairs} answers)")
+        raise ended(f"{stage}: {reason} (in {1 + self.repairs} answer{'s' if self.repairs else ''})")
 
     async def said(
         self, stage: str, messages: Sequence[Message], *, role: str = WRITER, draw: int = 0, **settings: Any
@@ -173,6 +171,13 @@ class Ask(Generic[OptionsT]):
             draw: 0, 1, 2, ... for several answers to the same prompt.
             settings: `max_tokens` (always given), `temperature`, `top_p`, `stop`, `response_format`.
         """
+        return (await self._answer(stage, messages, role=role, draw=draw, settings=settings))[0]
+
+    async def _answer(
+        self, stage: str, messages: Sequence[Message], *, role: str, draw: int, settings: dict[str, Any]
+    ) -> tuple[str, bool]:
+        """The answer, and whether it was cut."""
+        settings = dict(settings)
         endpoint = self.exchange.endpoints[role]
         assert "max_tokens" in settings, f"{stage}: say max_tokens"
         if endpoint.most_answer is not None:
@@ -195,7 +200,7 @@ class Ask(Generic[OptionsT]):
             raise Drop(f"{stage}: withheld by the endpoint's content filter")
         if answer.finish == "length" and not self.keep_cut:
             raise Drop(f"{stage}: cut at {settings['max_tokens']} tokens")
-        return after_thoughts(answer.text).strip()
+        return after_thoughts(answer.text).strip(), answer.finish == "length"
 
 
 async def every(coroutines: Iterable[Awaitable[ValueT]]) -> list[ValueT]:

@@ -9,7 +9,7 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
-from godwit.synth.journal import Answer, Entry, Store
+from godwit.base.journal import Answer, Entry, Store
 from godwit.synth.line import Line
 from godwit.synth.rows import digest
 

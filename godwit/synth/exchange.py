@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from godwit.base.errors import RunStoppedError
+from godwit.base.journal import Answer, Entry, Store
 from godwit.synth.embedding import ROLE as EMBEDDER
 from godwit.synth.embedding import Embedder
 from godwit.synth.endpoint import Endpoint
-from godwit.synth.journal import Answer, Entry, Store
 from godwit.synth.line import Limits, Line
 from godwit.synth.wire import Request
 

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple, TypeVar
 import aiohttp
 
 from godwit.base.errors import RunStoppedError
+from godwit.base.journal import Answer
 from godwit.synth.endpoint import Endpoint, estimate_tokens
-from godwit.synth.journal import Answer
 from godwit.synth.pace import Breaker, Pace, backoff
 from godwit.synth.rows import Failed
 from godwit.synth.wire import SHOWN, Request, Trouble, body_of, error_text, joined, json_of, said, vectors

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from godwit.base.errors import GodwitError, MissingPartError
+from godwit.base.journal import Answer, Entry, Journal
 from godwit.synth.exchange import Account, Exchange, merged
-from godwit.synth.journal import Answer, Entry, Journal
 from godwit.synth.line import Limits
 from godwit.synth.rows import Row
 from godwit.synth.tasks import together

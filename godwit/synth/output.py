@@ -4,6 +4,7 @@ Rows are spooled as they are done, with only their places in memory, and copied 
 """
 
 import json
+import re
 import tempfile
 import typing
 from collections import Counter
@@ -21,6 +22,7 @@ from godwit.synth.walk import Outcome
 Format = Literal["jsonl", "parquet"]
 REJECTED = "rejected.jsonl"
 PARQUET_BATCH = 256
+LONGEST_GENERAL = 160
 
 
 class Spool:
@@ -149,4 +151,5 @@ def _fitted(value: Any, kind: Any) -> Any:
 
 
 def _general(reason: str) -> str:
-    return "".join("#" if char.isdigit() else char for char in reason[:160]).replace("##", "#").replace("##", "#")
+    """The reason without its numbers: reasons that differ in nothing else are counted together."""
+    return re.sub(r"\d+", "#", reason)[:LONGEST_GENERAL]

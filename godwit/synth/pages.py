@@ -2,7 +2,7 @@
 
 Static, self-contained, without scripts; all text is escaped and pictures are not fetched. A row is folded until it is
 clicked, and a browser lays out only what is open or in view, so that big sets open at once. At most `most` rows, spread
-evenly, and as many of those given up.
+evenly, and as many of those given up, each with the reason and what the model had said.
 """
 
 import html
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from godwit.base.files import atomic_folder, write_atomic
+from godwit.base.journal import Journal
 from godwit.base.page import STYLE, page, section, table
 from godwit.synth.card import Made
 from godwit.synth.costs import HEAD, rows, total
@@ -22,11 +23,13 @@ MOST = 500
 # Of one text; the rest is in the file.
 SHOWN = 60_000
 SUMMARY = 110
+# Answers shown of a row that was given up, and characters of each.
+ANSWERS, SHOWN_ANSWER = 4, 4000
 _STYLE = STYLE + (
     "details{border:1px solid #ddd;margin:.3rem 0;padding:.2rem .7rem;content-visibility:auto;"
     "contain-intrinsic-size:auto 2rem;overflow-wrap:anywhere}summary{cursor:pointer;padding:.2rem 0}"
     "summary b{margin-right:.8rem}h3{font-size:.9rem;color:#666;margin:.8rem 0 .2rem}details pre{margin:.2rem 0}"
-    "th{padding:.1rem 1rem .1rem 0;text-align:left}td{overflow-wrap:anywhere}"
+    "th{padding:.1rem 1rem .1rem 0;text-align:left}td{overflow-wrap:break-word}"
     "nav{margin:1rem 0}nav a,nav b{margin-right:.6rem}.gone b{color:#b00}"
 )
 _POLICY = (
@@ -35,14 +38,18 @@ _POLICY = (
 )
 
 
-def write_pages(made: Made, folder: Path, *, most: int = MOST) -> Path:
-    """Write the pages; returns the first one's path."""
+def write_pages(made: Made, folder: Path, journal: Journal | None = None, *, most: int = MOST) -> Path:
+    """Write the pages; returns the first one's path.
+
+    Args:
+        journal: where what the model said in rows given up is looked up; None: it is not shown.
+    """
     spool = made.spool
     kept = list(_spread(spool.lines(kept=True), spool.num_kept, most))
     gone = list(_spread(spool.lines(kept=False), spool.num_rejected, most))
     chunks = [kept[start : start + PER_PAGE] for start in range(0, len(kept), PER_PAGE)] or [[]]
     path = folder / "samples.html"
-    write_atomic(path, _first(made, chunks, gone))
+    write_atomic(path, _first(made, chunks, gone, journal))
     rest = folder / "samples"
     if len(chunks) == 1:
         shutil.rmtree(rest, ignore_errors=True)
@@ -55,7 +62,7 @@ def write_pages(made: Made, folder: Path, *, most: int = MOST) -> Path:
     return path
 
 
-def _first(made: Made, chunks: Sequence[Sequence[bytes]], gone: Sequence[bytes]) -> str:
+def _first(made: Made, chunks: Sequence[Sequence[bytes]], gone: Sequence[bytes], journal: Journal | None) -> str:
     spool, name = made.spool, made.pipeline.name
     shown = sum(map(len, chunks))
     parts = [
@@ -70,10 +77,14 @@ def _first(made: Made, chunks: Sequence[Sequence[bytes]], gone: Sequence[bytes])
         parts.append(section("Left out", "", table(("rows", "status", "stage", "reason"), lines)))
     parts.append(section("Calls", f"in all: {total(made.bills)}", table(HEAD, rows(made.bills))))
     note = "click a row to read it" + (f"; {shown:,} of {spool.num_kept:,}" if shown < spool.num_kept else "")
+    if not spool.num_kept:
+        note = "none: no row passed all checks. What the model said instead, and what was wrong with it, is below"
     parts.append(section("Rows", note, _links(len(chunks), 1), *map(_row, chunks[0])))
     if gone:
-        note = f"{len(gone):,} of {spool.num_rejected:,}; why each row did not become data"
-        parts.append(section("Rows given up", note, *map(_gone, gone)))
+        note = f"{len(gone):,} of {spool.num_rejected:,}; click one for the reason and what the model said"
+        # Where there is nothing else to read, the first lies open.
+        rows_gone = [_gone(line, journal, is_open=not spool.num_kept and not place) for place, line in enumerate(gone)]
+        parts.append(section("Rows given up", note, *rows_gone))
     return page(f"{name}: samples", parts, style=_STYLE)
 
 
@@ -104,20 +115,33 @@ def _row(line: bytes) -> str:
     return _folded(record["id"], _first_text(fields), fields, record["provenance"])
 
 
-def _gone(line: bytes) -> str:
+def _gone(line: bytes, journal: Journal | None, *, is_open: bool) -> str:
     record = json.loads(line)
     head = f"{record['status']} at {record['stage']}: {record['reason']}"
-    return _folded(record["id"], head, {"reason": record["reason"]}, record["provenance"], mark="gone")
+    fields = {"reason": [record["reason"]]}
+    keys = record["provenance"].get("prompt_hashes", [])
+    # A reason begins with the call it is about; else those of the stage are the nearest.
+    about = record["reason"].partition(":")[0]
+    for stage, finish, text in journal.of_row(keys, first=about, most=ANSWERS) if journal else ():
+        title = f"the model said ({stage}{', cut at its token limit' if finish == 'length' else ''})"
+        cut = f" ... {len(text) - SHOWN_ANSWER:,} more characters" if len(text) > SHOWN_ANSWER else ""
+        fields.setdefault(title, []).append(text[:SHOWN_ANSWER] + cut or "(nothing)")
+    if len(keys) > ANSWERS and journal:
+        fields["and"] = [f"{len(keys) - ANSWERS:,} more answers, in journal.sqlite"]
+    return _folded(record["id"], head, fields, record["provenance"], mark="gone", is_open=is_open)
 
 
-def _folded(name: str, head: str, fields: dict[str, Any], provenance: dict[str, Any], *, mark: str = "") -> str:
+def _folded(
+    name: str, head: str, fields: dict[str, Any], provenance: dict[str, Any], *, mark: str = "", is_open: bool = False
+) -> str:
     """A row: what is short as a table, then the texts, then where it came from."""
     short = {key: value for key, value in fields.items() if _is_short(value)}
     parts = [_figures(short)] if short else []
     parts += [_titled(key, _value(value)) for key, value in fields.items() if key not in short]
     parts.append(_titled("provenance", _figures(provenance)))
     first = html.escape(" ".join(head[:300].split())[:SUMMARY])
-    return f'<details class="{mark}"><summary><b>{html.escape(name)}</b>{first}</summary>{"".join(parts)}</details>'
+    head = f"<summary><b>{html.escape(name)}</b>{first}</summary>"
+    return f'<details class="{mark}"{" open" if is_open else ""}>{head}{"".join(parts)}</details>'
 
 
 def _titled(title: str, inside: str) -> str:

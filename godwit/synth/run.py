@@ -12,15 +12,16 @@ from typing import Any, NamedTuple
 
 from godwit.base.config import differences, to_json
 from godwit.base.errors import GodwitError
-from godwit.base.files import read_json, write_atomic, write_json
+from godwit.base.files import read_json, spelled, write_atomic, write_json
+from godwit.base.journal import FILE_NAME, Journal, Store
 from godwit.base.machine import provenance
 from godwit.base.progress import Progress
 from godwit.base.runs import RunFolder
 from godwit.synth import costs
+from godwit.synth.ask import REPAIRS
 from godwit.synth.card import Made, card
 from godwit.synth.endpoint import Endpoint
 from godwit.synth.exchange import Account, Exchange
-from godwit.synth.journal import FILE_NAME, Journal, Store
 from godwit.synth.line import Limits
 from godwit.synth.output import Format, Spool, write_rows
 from godwit.synth.pages import write_pages
@@ -39,7 +40,7 @@ class Plan:
     Attributes:
         endpoints: by role, "writer" and for judged pipelines "judge".
         limit: only the first so many rows.
-        structured, keep_cut: see `walk.Work`.
+        structured, keep_cut, repairs: see `walk.Work`.
         max_cost: dollars this run may spend.
         ray, ray_address: workers to run on by Ray (0: without it), and the cluster to join ("": one started here).
     """
@@ -54,6 +55,7 @@ class Plan:
     seed: int = 0
     structured: bool = False
     keep_cut: bool = False
+    repairs: int = REPAIRS
     kind: Format = "jsonl"
     max_cost: float | None = None
     ray: int = 0
@@ -66,7 +68,7 @@ class Plan:
             "pipeline": self.pipeline.name,
             "pipeline_version": self.pipeline.version,
             "options": to_json(self.options),
-            "source": self.source.name,
+            "source": spelled(self.source.name),
             "limit": self.limit,
             "models": {
                 role: {"model": each.model, "extra": each.extra} for role, each in sorted(self.endpoints.items())
@@ -74,6 +76,7 @@ class Plan:
             "seed": self.seed,
             "structured": self.structured,
             "keep_cut": self.keep_cut,
+            "repairs": self.repairs,
         }
 
 
@@ -100,9 +103,7 @@ class Trial(NamedTuple):
 
 def checked(plan: Plan) -> tuple[Plan, Source]:
     """Ask the endpoints and read the input from end to end: all that can be known to be wrong before money is spent."""
-    endpoints = {
-        role: asyncio.run(probe(endpoint, role=role, limits=plan.limits)) for role, endpoint in plan.endpoints.items()
-    }
+    endpoints = {role: probe(each, role=role, limits=plan.limits) for role, each in plan.endpoints.items()}
     plan = replace(plan, endpoints=endpoints)
     return plan, Source(plan.source, plan.pipeline.source, limit=plan.limit, context=endpoints["writer"].context)
 
@@ -177,7 +178,7 @@ async def drive(
 def work_of(plan: Plan) -> Work:
     """What is the same for all rows."""
     folder = plan.source if plan.source.is_dir() else plan.source.parent
-    return Work(plan.pipeline, plan.options, folder, plan.seed, plan.structured, plan.keep_cut)
+    return Work(plan.pipeline, plan.options, folder, plan.seed, plan.structured, plan.keep_cut, plan.repairs)
 
 
 def _settle(plan: Plan) -> None:
@@ -208,7 +209,7 @@ def _written(plan: Plan, source: Source, journal: Journal, spool: Spool, account
     data = write_rows(spool, plan.out, kind=plan.kind, final=plan.pipeline.final)
     made = Made(plan.pipeline, spool, source.num_rows, data.name, plan.settings(), bills)
     write_atomic(plan.out / "README.md", card(made))
-    write_pages(made, plan.out)
+    write_pages(made, plan.out, journal)
     num_sent = sum(account.sent for account in accounts)
     ledger = {
         "paid": [each.json() for each in bills],

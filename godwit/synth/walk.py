@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from godwit.synth.ask import Ask
+from godwit.synth.ask import REPAIRS, Ask
 from godwit.synth.endpoint import Endpoint
 from godwit.synth.exchange import Exchange
 from godwit.synth.pipeline import Pipeline
@@ -24,6 +24,7 @@ class Work(NamedTuple):
     Attributes:
         structured: endpoints are held to JSON schemas.
         keep_cut: answers cut at max_tokens are kept.
+        repairs: how often an unusable answer may be asked for again.
     """
 
     pipeline: Pipeline
@@ -32,6 +33,7 @@ class Work(NamedTuple):
     seed: int
     structured: bool = False
     keep_cut: bool = False
+    repairs: int = REPAIRS
 
 
 class Outcome(NamedTuple):
@@ -59,6 +61,7 @@ async def walk(row: Row, source_hash: str, *, work: Work, exchange: Exchange) ->
         seed=work.seed,
         structured=work.structured,
         keep_cut=work.keep_cut,
+        repairs=work.repairs,
     )
     origin = {
         "pipeline": work.pipeline.name,

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import aiohttp
 
+from godwit.base.journal import writable
 from godwit.synth.endpoint import Endpoint
 from godwit.synth.rows import digest
 
@@ -66,7 +67,8 @@ def said(data: dict[str, Any]) -> Said:
     if not isinstance(message, dict):
         raise Trouble(f"an answer without a message: {json.dumps(data)[:SHOWN]}")
     content, reasoning = (
-        _clean(part) if isinstance(part := message.get(name), str) else "" for name in ("content", "reasoning_content")
+        writable(part) if isinstance(part := message.get(name), str) else ""
+        for name in ("content", "reasoning_content")
     )
     return Said(content, reasoning, str(choice.get("finish_reason") or "unknown"), _tokens(data))
 
@@ -148,8 +150,3 @@ def _tokens(data: dict[str, Any]) -> tuple[int, int] | None:
         return None
     completion = usage.get("completion_tokens")
     return usage["prompt_tokens"], completion if isinstance(completion, int) else 0
-
-
-def _clean(text: str) -> str:
-    """Halves of surrogate pairs, which JSON can spell and UTF-8 cannot, become U+FFFD."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

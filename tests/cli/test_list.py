@@ -16,6 +16,14 @@ def test_everything_is_listed_with_its_summary(capsys: pytest.CaptureFixture[str
     assert all(line == line.rstrip() for line in text.splitlines())
 
 
+def test_pipelines_and_benchmarks_are_listed_one_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "pipelines"]) == 0 and main(["list", "benchmarks"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 + 8 + 8
+    assert any(line.startswith("  agentwrite ") and "LongWriter" in line for line in lines)
+    assert any(line.startswith("  longbench_v2 ") and "four-choice" in line for line in lines)
+
+
 def test_one_kind_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", "recipes", "--json"]) == 0
     (rows,) = json.loads(capsys.readouterr().out).values()

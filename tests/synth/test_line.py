@@ -8,8 +8,8 @@ import pytest
 
 from godwit.base.endpoint import Price
 from godwit.base.errors import GodwitError, RunStoppedError
+from godwit.base.journal import Answer
 from godwit.synth.endpoint import Endpoint, estimate_tokens
-from godwit.synth.journal import Answer
 from godwit.synth.line import REFUSALS, Limits, Line
 from godwit.synth.rows import Failed
 from godwit.synth.wire import Request
@@ -156,3 +156,11 @@ def test_prices_and_estimates() -> None:
             Price.parse(wrong)
     assert 20 <= estimate_tokens("word " * 20) <= 30 and estimate_tokens("武夷山的茶") >= 4
     assert "secret" not in repr(Endpoint(url="http://x/v1", model="m", key="secret", key_env=""))
+
+
+def test_the_key_is_of_model_prompt_and_parameters() -> None:
+    request = Request(model="m", messages=[{"role": "user", "content": "x"}], parameters={"a": 1, "b": 2}, seed=3)
+    same = Request(model="m", messages=[{"content": "x", "role": "user"}], parameters={"b": 2, "a": 1}, seed=3)
+    assert request.key() == same.key() and len(request.key()) == 32
+    others = [{"model": "n"}, {"messages": []}, {"parameters": {"a": 1}}, {"seed": 4}]
+    assert len({request.key()} | {Request(**(vars(request) | other)).key() for other in others}) == 5

@@ -1,9 +1,11 @@
+import asyncio
 import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from godwit.base.journal import Answer, Entry, Journal
 from godwit.synth import pipeline
 from godwit.synth.card import Made, card
 from godwit.synth.output import Spool
@@ -74,3 +76,23 @@ def test_lines_come_back_sorted_by_row(tmp_path: Path) -> None:
             spool.add(Outcome(name, path, True, {"id": f"{name}{path}"}))
         assert [json.loads(line)["id"] for line in spool.lines(kept=True)] == ["a(9,)", "a(10,)", "b(0,)", "b(1,)"]
     assert not any(tmp_path.iterdir())
+
+
+def test_what_the_model_said_in_a_row_that_was_given_up(tmp_path: Path) -> None:
+    answers = {
+        f"k{number}": ("plan" if number > 6 else "check", "length" if number == 8 else "stop") for number in range(9)
+    }
+    with Journal(tmp_path / "journal.sqlite") as journal, Spool(tmp_path) as spool:
+        for key, (stage, finish) in answers.items():
+            answer = Answer(f"<b>{key} says</b>", "", finish, 1, 1, 0.0, 1)
+            asyncio.run(journal.put(Entry(key, "writer", stage, "m", {"messages": []}, answer)))
+        vector = Answer("AAAA", "", "embedding", 1, 0, 0.0, 1)
+        asyncio.run(journal.put(Entry("v", "embedder", "plan", "m", {}, vector)))
+        given = {"status": "dropped", "stage": "plan", "reason": "plan: there is no JSON object in it"}
+        spool.add(Outcome("a", (), False, {"id": "a", **given, "provenance": {"prompt_hashes": [*answers, "v"]}}))
+        found = pipeline.load("selfinstruct_longqa")
+        page = write_pages(Made(found, spool, 1, "data.jsonl", {}, []), tmp_path, journal).read_text(encoding="utf-8")
+    said = re.findall(r"&lt;b&gt;(k\d) says", page)
+    assert said == ["k7", "k8", "k0", "k1"] and "AAAA" not in page and "<b>k" not in page
+    assert "the model said (plan, cut at its token limit)" in page and "no row passed all checks" in page
+    assert "<details" in page and page.count('<details class="gone" open>') == 1

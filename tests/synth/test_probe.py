@@ -1,6 +1,5 @@
 """What is said of an endpoint before anything is paid for."""
 
-import asyncio
 import http.server
 import threading
 from collections.abc import Iterator
@@ -16,20 +15,26 @@ from tests.synth import endpoint as scripted
 
 
 def check(url: str, *, role: str = "writer", model: str = "writer-1", key: str = scripted.KEY) -> Endpoint:
-    return asyncio.run(probe(Endpoint(url=url, model=model, key=key), role=role, limits=Limits()))
+    return probe(Endpoint(url=url, model=model, key=key), role=role, limits=Limits())
 
 
 @contextmanager
-def answering(status: int, body: bytes) -> Iterator[str]:
-    """A server that says the same to everything."""
+def answering(
+    status: int, body: bytes, headers: dict[str, str] | None = None, *, unless: tuple[bytes, bytes] | None = None
+) -> Iterator[str]:
+    """A server that says the same to everything; but the second of `unless` to what holds the first."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
+            asked = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            other = unless is not None and unless[0] in asked
+            said = unless[1] if unless is not None and other else body
+            self.send_response(200 if other else status)
+            for name, value in (headers or {}).items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(said)))
             self.end_headers()
-            self.wfile.write(body)
+            self.wfile.write(said)
 
         do_POST = do_GET
 
@@ -86,3 +91,22 @@ def test_what_is_no_such_endpoint() -> None:
         check(url)
     with pytest.raises(GodwitError, match="cannot be reached"):
         check("http://127.0.0.1:9/v1")
+
+
+def test_a_key_is_not_carried_to_another_host_nor_shown_for_what_is_wrong_in_it() -> None:
+    moved = {"Location": "http://127.0.0.1:9/v1/models"}
+    with answering(307, b"moved", moved) as url, pytest.raises(GodwitError, match="with status 307"):
+        check(url)
+    with scripted.serving(lambda _: "x") as served, pytest.raises(GodwitError, match="characters") as error:
+        check(served.url, key="sk-secret\nX-Other: 1")
+    assert "secret" not in str(error.value) and served.num_served == 0
+
+
+def test_a_server_that_is_busy_passes_and_another_spelling_of_max_tokens_is_learnt() -> None:
+    with answering(503, b"busy") as url:
+        assert check(url).max_tokens_name == "max_tokens"
+    refusal, answer = b'{"error": {"message": "use max_completion_tokens"}}', b'{"choices": [{}]}'
+    with answering(400, refusal) as url, pytest.raises(GodwitError, match="status 400"):
+        check(url)
+    with answering(400, refusal, unless=(b'"max_completion_tokens": 1', answer)) as url:
+        assert check(url).max_tokens_name == "max_completion_tokens"

@@ -5,12 +5,12 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
+from godwit.base.journal import Journal
 from godwit.models.bundled import resolve
 from godwit.synth.ask import Ask
 from godwit.synth.chunks import chunks
 from godwit.synth.endpoint import Endpoint
 from godwit.synth.exchange import Exchange
-from godwit.synth.journal import Journal
 from godwit.synth.line import Limits
 from godwit.synth.pipeline import NoOptions
 from godwit.synth.retrieval import rank

@@ -10,9 +10,9 @@ import pytest
 
 from godwit.base.endpoint import Price
 from godwit.base.errors import GodwitError, RunStoppedError
+from godwit.base.journal import FILE_NAME, Journal
 from godwit.synth import run
 from godwit.synth.ask import every
-from godwit.synth.journal import FILE_NAME, Journal
 from godwit.synth.rows import Drop, Row
 from godwit.synth.tasks import together
 from tests.synth import endpoint as scripted

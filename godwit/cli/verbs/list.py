@@ -1,4 +1,4 @@
-"""List what there is: recipes, studies, published shapes, model families, data sources.
+"""List what there is: recipes, studies, pipelines, benchmarks, published shapes, model families, data sources.
 
 Examples:
   godwit list                 everything
@@ -16,7 +16,8 @@ from godwit import recipes
 from godwit.base.errors import GodwitError, did_you_mean
 from godwit.base.plugins import Room
 from godwit.cli.options import Positional, parse
-from godwit.cli.targets import families, published_models, sources
+from godwit.cli.targets import families, pipelines, published_models, sources
+from godwit.evals.benchmarks import ROOM as BENCHMARKS
 from godwit.recipes.studies import ROOM as STUDIES
 
 Rows = list[dict[str, Any]]
@@ -27,7 +28,7 @@ class Options:
     """Options of `godwit list`."""
 
     kind: Annotated[Positional[str], tyro.conf.arg(metavar="KIND")] = ""
-    """recipes, studies, models, families or sources; all of them if left out"""
+    """recipes, studies, pipelines, benchmarks, models, families or sources; all of them if left out"""
     json: bool = False
     """print JSON instead of a table"""
 
@@ -38,6 +39,8 @@ def run(arguments: list[str]) -> int:
     kinds = {
         "recipes": _recipes,
         "studies": lambda: _room(STUDIES),
+        "pipelines": lambda: _room(pipelines()),
+        "benchmarks": lambda: _room(BENCHMARKS),
         "models": _models,
         "families": _families,
         "sources": _sources,

@@ -20,6 +20,7 @@ import tyro
 
 from godwit.base.errors import GodwitError, MissingPartError
 from godwit.cli.options import parse
+from godwit.cli.targets import pipelines
 
 if TYPE_CHECKING:
     from godwit.synth.endpoint import Endpoint
@@ -93,6 +94,8 @@ class Options:
     """hold the endpoint to the JSON schema where a stage wants JSON (response_format)"""
     keep_cut: bool = False
     """keep answers that ended at their token limit; else their rows are dropped"""
+    repairs: int | None = None
+    """how often an unusable answer may be asked for again; default 2, with the bundled model 0"""
     format: Literal["jsonl", "parquet"] = "jsonl"
     """of the data"""
     seed: int = 0
@@ -105,9 +108,7 @@ class Options:
 
 def run(arguments: list[str]) -> int:
     """Find the pipeline, check everything, run it, say what came out."""
-    from godwit.base.plugins import Room
-
-    room = Room("godwit.synth.pipelines", noun="pipeline")
+    room = pipelines()
     if not arguments or arguments[0] in ("-h", "--help"):
         known = "\n".join(f"  {name:<20}  {room.summary(name)}" for name in room.names())
         print(f"usage: godwit synth PIPELINE [--OPTION VALUE ...]\n\n{known}\n\n{__doc__}")
@@ -150,6 +151,7 @@ def _about(pipeline: "Pipeline") -> str:
 
 
 def _plan(pipeline: "Pipeline", general: Options, options: Any, stack: ExitStack) -> "Plan":
+    from godwit.synth.ask import REPAIRS
     from godwit.synth.line import Limits
     from godwit.synth.run import Plan
 
@@ -160,6 +162,8 @@ def _plan(pipeline: "Pipeline", general: Options, options: Any, stack: ExitStack
             raise GodwitError(f"{name.replace('_', '-')} is {value}; give more than 0")
     if general.dry_run < 0:
         raise GodwitError(f"dry-run is {general.dry_run}; give how many rows to try, e.g. 3")
+    if general.repairs is not None and general.repairs < 0:
+        raise GodwitError(f"repairs is {general.repairs}; give 0 or more")
     bundled = not general.endpoint
     endpoints = _bundled(pipeline, general, stack) if bundled else _given(pipeline, general)
     if general.max_cost is not None and any(endpoint.price is None for endpoint in endpoints.values()):
@@ -185,6 +189,7 @@ def _plan(pipeline: "Pipeline", general: Options, options: Any, stack: ExitStack
         seed=general.seed,
         structured=general.structured or bundled,
         keep_cut=general.keep_cut or bundled,
+        repairs=general.repairs if general.repairs is not None else 0 if bundled else REPAIRS,
         kind=general.format,
         max_cost=general.max_cost,
         ray=general.ray,
@@ -309,6 +314,8 @@ def _ran(plan: "Plan") -> int:
     print(f"{done.num_kept} rows of data from {done.num_source} input rows, {done.num_rejected} left out with reasons")
     print(_columns([costs.HEAD, *costs.rows(done.bills)]))
     print(f"paid in all: {costs.total(done.bills)}; {done.num_sent} calls were sent now")
+    if not done.num_kept:
+        print("no row became data: samples.html shows each one with the reason and what the model said")
     print(f"  {done.folder / 'samples.html'}   the rows, to read: open it in a browser")
     print(f"  {done.folder / 'README.md'}   the data card")
     if done.num_failed:

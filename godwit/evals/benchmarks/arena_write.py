@@ -5,7 +5,8 @@ follows the place makes a tie, and the raw votes of each order are in the figure
 mean of the baselines at 1000 and a bootstrap interval over prompts; "at equal length" takes the share out that the log
 of the length ratio explains. Baselines meet only the tested model here, so their own Elo is as sure as that.
 
-The published arena's judge and baselines are not known in full; numbers compare only among runs on the same rows.
+The published arena's judge, baselines and data files were not to be found; the rows' fields are ours, and numbers
+compare only among runs on the same rows.
 """
 
 import math

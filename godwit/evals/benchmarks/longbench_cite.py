@@ -6,7 +6,9 @@ whether it is relevant; and rates the answer without its citations against the r
 mean over the five data sets of the mean over answers.
 
 `--no-cite` asks for an answer without citations, for C_LQA; `--plain-run FOLDER` of such a run adds the correctness
-ratio. Prompts are ours; the released ones number sentences the same way. An answer with one missing verdict has no
+ratio. Rows are those of `LongBench-Cite.json`, one list: idx, dataset, context, query, answer and few_shot_scores (each
+answer, score), as `LongBench-Cite/pred_sft.py` and `eval_correct.py` of THUDM/LongCite read them (commits 278c974,
+fd8e8a3). Prompts are ours; the released ones number sentences the same way. An answer with one missing verdict has no
 citation scores (the released code drops it likewise), but it is counted.
 """
 
@@ -22,6 +24,7 @@ from pydantic import BaseModel, Field, field_validator, model_validator
 from godwit.base.errors import GodwitError
 from godwit.base.seeds import derive_seed
 from godwit.evals.benchmarks import _cite_prompts as prompts
+from godwit.evals.harness.data import number_is_a_name
 from godwit.evals.harness.kit import Ask, Judge, Kit, Reply, fill
 from godwit.evals.harness.outcomes import OVERALL, Figure, Outcome, mean_figures
 from godwit.evals.harness.published import JudgeSettings, Table
@@ -66,10 +69,9 @@ class Row(BaseModel):
     answer: list[str] = Field(min_length=1)
     few_shot_scores: list[Anchor] = []
 
-    @field_validator("idx", mode="before")
-    @classmethod
-    def _number_is_a_name(cls, value: Any) -> Any:
-        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    _none_is_empty = field_validator("few_shot_scores", mode="before")(lambda value: [] if value is None else value)
+
+    _number_is_a_name = field_validator("idx", mode="before")(number_is_a_name)
 
     @model_validator(mode="after")
     def _chat_has_anchors(self) -> "Row":

@@ -4,6 +4,9 @@ Four ways to ask: `direct`; `cot`, which thinks in a first call with the documen
 it; `no_context`, the memorisation probe; `rag`, the best chunks of the document in its order. The wording is ours, the
 answer sentence is the published one, because it is what the extraction rule reads.
 
+Rows have the fields that README.md of THUDM/LongBench lists for the set (its `retrieved_context` is of another run and
+left alone).
+
 Retrieval here is BM25 where the paper has embeddings; chunks are of 512 tokens of the model's own tokenizer.
 """
 

@@ -1,7 +1,9 @@
 """LongBench-Write: does a long text have the asked length (S_l), and is it good (S_q)? (LongWriter, arXiv 2408.07055)
 
 S = (S_l + S_q) / 2, each 0 to 100; see `godwit.rewards.length` and `godwit.rewards.quality`. The judge's prompt is
-ours. A text that the judge gave no verdict for has S_l and no S; an empty text has S_l 0 and no S_q.
+ours. Rows are those of `evaluation/longbench_write.jsonl` of THUDM/LongWriter (commit ca6ccd4): prompt, type, length;
+`longbench_write_en.jsonl` beside it is the English part. A text that the judge gave no verdict for has S_l and no S; an
+empty text has S_l 0 and no S_q.
 """
 
 from collections.abc import Mapping

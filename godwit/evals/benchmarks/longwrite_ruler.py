@@ -1,7 +1,8 @@
 """LongWrite-Ruler: how long does a model write when it is asked for 1,000 to 30,000 words? (arXiv 2408.07055, figure 1)
 
 For each required length the mean length of the texts: most models stop near 2,000 words whatever they are asked for, at
-the longest texts they were tuned on. No judge.
+the longest texts they were tuned on. No judge. Rows are those of `evaluation/longwrite_ruler.jsonl` of THUDM/LongWriter
+(commit ca6ccd4): prompt, length, and a type that plays no part.
 """
 
 from collections.abc import Mapping

@@ -4,6 +4,12 @@ Six tasks (slide scripts, travel guides, medical reports, stories, scenery copy,
 images too. `--images caption` gives the model and the judge captions from the data instead, for models that read text
 only.
 
+The data are the Hugging Face set THU-KEG/MMLongBench-Write, split train: Parquet whose rows have `question` and
+`images`, a list of pictures (read by `eval/mmlongbench_write.py` of THU-KEG/LongWriter-V, commit 7e5e414). The required
+length is `L` and a row's number is its id, in `eval/utils.py` there, which also takes each 20 rows in order for a task:
+no field names it. That the published set has `L` could not be looked up; without it a row is refused. Files of your own
+may say `prompt`, `length`, `task` and `captions`.
+
 Paper and code differ: the code calls its length score with the arguments exchanged, so texts that are too long lose by
 the strict slope and short ones by the lenient one. The paper's formula is LongWriter's; `--compat code` is the code.
 """
@@ -11,37 +17,47 @@ the strict slope and short ones by the lenient one. The paper's formula is LongW
 import base64
 import mimetypes
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import AliasChoices, BaseModel, Field, field_validator, model_validator
 
 from godwit.base.errors import GodwitError
 from godwit.evals.benchmarks import _long_text as shared
+from godwit.evals.harness.data import number_is_a_name
 from godwit.evals.harness.kit import Ask, Judge, Kit, Reply
 from godwit.evals.harness.outcomes import Figure, Outcome
 from godwit.evals.harness.published import Table
 from godwit.rewards import Compat
 
-TITLE, DATA, FILE, ID = "MMLongBench-Write", "LongWriter-V's repository, eval/", "mmlongbench_write.jsonl", "id"
+TITLE, DATA = "MMLongBench-Write", "hf:THU-KEG/MMLongBench-Write"
+FILE, ID = "data/train-00000-of-00001.parquet", "id"
 METRICS = shared.METRICS
 MAX_TOKENS, TEMPERATURE = 8_192, 0.5
 PROMPTS = {"quality": shared.QUALITY_PROMPT}
 JUDGE = shared.judge_settings("gpt-4o-2024-08-06")
 REHEARSAL: dict[str, object] = {"images": "caption"}
 EDGES = (0, 1_500, 2_000, 3_000)
+PER_TASK = 20
 
 
 class Row(BaseModel):
-    """A request about images; `images` are addresses, data URIs, or files beside the data."""
+    """A request about images; `images` are addresses, data URIs, files beside the data, or pictures in a table."""
 
-    id: str
-    prompt: str = Field(min_length=1)
-    length: int = Field(ge=1)
+    id: str = ""
+    prompt: str = Field(min_length=1, validation_alias=AliasChoices("prompt", "question"))
+    length: int = Field(ge=1, validation_alias=AliasChoices("length", "L"))
     task: str = ""
     images: list[str] = Field(min_length=1)
     captions: list[str] = []
+
+    _number_is_a_name = field_validator("id", mode="before")(number_is_a_name)
+
+    @field_validator("images", mode="before")
+    @classmethod
+    def _pictures_of_a_table(cls, images: Any) -> Any:
+        return [_picture(image) for image in images] if isinstance(images, list) else images
 
     @field_validator("images")
     @classmethod
@@ -59,6 +75,18 @@ class Row(BaseModel):
 
 
 _ADDRESSES = ("http://", "https://", "data:image/")
+_KINDS = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"RIFF": "webp", b"GIF8": "gif"}
+
+
+def _picture(image: Any) -> Any:
+    """A data URI of what Hugging Face's tables have for a picture: {"bytes": ..., "path": ...}."""
+    if not isinstance(image, dict) or not isinstance(image.get("bytes"), bytes):
+        return image
+    content: bytes = image["bytes"]
+    kind = next((kind for start, kind in _KINDS.items() if content.startswith(start)), None)
+    if kind is None:
+        raise ValueError("a picture is neither PNG, JPEG, WebP nor GIF")
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,8 +141,15 @@ async def score(row: Row, reply: Reply, judge: Judge, options: Options, kit: Kit
 
 
 def figures(outcomes: Mapping[str, Outcome], rows: Mapping[str, Row], options: Options) -> list[Figure]:
-    """Overall, by required length and by task."""
-    return shared.long_text_figures(list(outcomes.values()))
+    """Overall, by required length and by task; where rows name none, by the twenties that upstream takes for tasks."""
+    return shared.long_text_figures([_placed(name, outcome, rows[name]) for name, outcome in outcomes.items()])
+
+
+def _placed(name: str, outcome: Outcome, row: Row) -> Outcome:
+    if row.task or not name.isdecimal():
+        return outcome
+    first = int(name) // PER_TASK * PER_TASK
+    return replace(outcome, groups=(*outcome.groups, f"rows {first} to {first + PER_TASK - 1}"))
 
 
 def _data_uri(path: Path) -> str:

@@ -2,20 +2,31 @@
 
 A criterion's rubric comes with the data; the judge answers with JSON, which is parsed and never evaluated. The
 leaderboard prints ten times the mean. Judges have changed over the years: compare only runs of one judge.
+
+`--requirements FOLDER` adds the figures of the style, format and length subsets: R, over all criteria of the queries
+that make such a demand, and C, over the criteria that are about it. The folder is `benchmark_query/requirement` of
+X-PLUG/WritingBench: `style/style_subset.jsonl` (each line's `index`) and `style/style_subset_C.jsonl` (with the
+criteria's `name`), and so on; read as `calculate_scores.py` there does (commit ac3d0ca). Rows, and their criteria's
+`criteria_description`, `1-2`, ..., `9-10`, are those of its files; the first version said `criteria` for `checklist`
+(as in the copy lanshipeng/WritingBench, commit cf2827a).
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator
 
+from godwit.base.errors import GodwitError
+from godwit.evals.harness.data import number_is_a_name, read_rows
 from godwit.evals.harness.kit import Ask, Judge, Kit, Reply, fill
 from godwit.evals.harness.outcomes import OVERALL, Figure, Outcome
 from godwit.evals.harness.published import JudgeSettings, Table
 from godwit.evals.metrics.intervals import mean_interval
-from godwit.evals.metrics.writingbench import Query, domains, overall, parse_score
+from godwit.evals.metrics.writingbench import Query, criterion_mean, domains, overall, parse_score, query_mean
 
 TITLE, DATA, FILE, ID = "WritingBench", "X-PLUG/WritingBench, benchmark_query/", "benchmark_all.jsonl", "index"
 METRICS = ("score",)
@@ -45,6 +56,7 @@ JUDGE = JudgeSettings(
     published="a tuned Qwen2.5-7B critic; later Claude 3.7, Sonnet 4, Sonnet 4.5",
 )
 REHEARSAL: dict[str, object] = {}
+REQUIREMENTS = ("style", "format", "length")
 
 
 class Criterion(BaseModel):
@@ -61,12 +73,9 @@ class Row(BaseModel):
     query: str = Field(min_length=1)
     domain1: str = ""
     domain2: str = ""
-    checklist: list[Criterion] = Field(min_length=1)
+    checklist: list[Criterion] = Field(min_length=1, validation_alias=AliasChoices("checklist", "criteria"))
 
-    @field_validator("index", mode="before")
-    @classmethod
-    def _number_is_a_name(cls, value: Any) -> Any:
-        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    _number_is_a_name = field_validator("index", mode="before")(number_is_a_name)
 
     @field_validator("checklist")
     @classmethod
@@ -77,9 +86,32 @@ class Row(BaseModel):
         return checklist
 
 
+class Member(BaseModel):
+    """A query of a requirement subset; in the C files with the criteria that are about the requirement."""
+
+    index: str
+    checklist: list[Criterion] = Field(default=[], validation_alias=AliasChoices("checklist", "criteria"))
+
+    _number_is_a_name = field_validator("index", mode="before")(number_is_a_name)
+
+
+class Subset(NamedTuple):
+    """Queries that make a demand, and which criteria of each are about it."""
+
+    queries: frozenset[str]
+    criteria: dict[str, frozenset[str]]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Nothing to choose."""
+    """Which figures."""
+
+    requirements: str = ""
+    """folder with the style, format and length subsets, for their figures; left out: none"""
+
+    def __post_init__(self) -> None:
+        if self.requirements:
+            subsets(self.requirements)  # a fault is said before anything is asked
 
 
 async def answer(row: Row, ask: Ask, options: Options, kit: Kit) -> Reply:
@@ -126,8 +158,31 @@ def figures(outcomes: Mapping[str, Outcome], rows: Mapping[str, Row], options: O
     interval = mean_interval(means).interval if means else None
     note = "criteria pooled; interval of the queries' means"
     found = [Figure.of(OVERALL, "score", pooled.mean, interval, pooled.num_scores, pooled.num_unscored, note)]
-    for name, part in [*domains(broad).items(), *domains(narrow).items()]:
+    parts = [*domains(broad).items(), *domains(narrow).items()]
+    for requirement, subset in subsets(options.requirements).items() if options.requirements else ():
+        inside = [query for query in broad if query.index in subset.queries]
+        parts.append((f"{requirement}: R", query_mean(inside)))
+        parts.append((f"{requirement}: C", criterion_mean(inside, subset.criteria)))
+    for name, part in parts:
         found += [Figure.of(name, "score", part.mean, None, part.num_scores, part.num_unscored)] if name else []
+    return found
+
+
+@cache
+def subsets(folder: str) -> dict[str, Subset]:
+    """The requirement subsets by name, from their published files."""
+    found = {}
+    for name in REQUIREMENTS:
+        paths = [Path(folder, name, f"{name}_subset{part}.jsonl") for part in ("", "_C")]
+        demanding, about = (
+            read_rows(str(path), Member, id_field="index", file=path.name).by_id.items() for path in paths
+        )
+        criteria = {index: frozenset(each.name for each in row.checklist) for index, row in about}
+        queries = frozenset(index for index, _ in demanding)
+        if not queries.issuperset(criteria):
+            extra = sorted(set(criteria) - queries)[:3]
+            raise GodwitError(f"{paths[1]} has queries that {paths[0].name} has not: {', '.join(extra)}")
+        found[name] = Subset(queries, criteria)
     return found
 
 

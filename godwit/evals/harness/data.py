@@ -1,6 +1,6 @@
 """A benchmark's rows, checked before anything is asked: from a local file or from a Hugging Face data set.
 
-    FILE.jsonl, FILE.json                      one object a line, or one list of objects
+    FILE.jsonl, FILE.json, FILE.parquet        one object a line, one list of objects, or a table
     hf:OWNER/NAME@REVISION[:FILE]              a file of a data set at a commit (40 hex digits), never at a branch
 
 Every fault is named by file and row: not UTF-8, not JSON, a missing or mistyped field, an id that comes twice.
@@ -9,7 +9,7 @@ Every fault is named by file and row: not UTF-8, not JSON, a missing or mistyped
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -39,18 +39,25 @@ def read_rows(source: str, row: type[RowT], *, id_field: str | None, file: str) 
 
     Args:
         row: a pydantic model of one row; other fields of the file are ignored.
-        id_field: the row's id, text or a whole number; None where the data set has none: the hash of the row's fields.
+        id_field: the row's id, text or a whole number; where it is empty, the row's place from 0. None where the data
+            set has none and rows need not be in order: the hash of the row's fields.
         file: the data set's usual file, where an `hf:` source names none.
     """
     path = _fetched(source, file) if source.startswith(HUB) else Path(source)
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise GodwitError(f"could not read {source}: {error.strerror or error}; give a JSON or JSONL file") from error
+        raise GodwitError(
+            f"could not read {source}: {error.strerror or error}; give a JSON, JSONL or Parquet file"
+        ) from error
     by_id: dict[str, RowT] = {}
-    for place, value in _objects(content, source):
+    objects = _table(path, source) if path.suffix == ".parquet" else _objects(content, source)
+    for number, (place, value) in enumerate(objects):
         checked = _checked(value, row, place)
-        name = _hash(checked.model_dump_json().encode())[:12] if id_field is None else str(getattr(checked, id_field))
+        if id_field is None:
+            name = _hash(checked.model_dump_json().encode())[:12]
+        else:
+            name = str(getattr(checked, id_field)) or str(number)
         if name in by_id:
             what = "the same row" if id_field is None else f"{id_field} {name!r}"
             raise GodwitError(f"{place}: {what} comes twice; ids must differ, or runs cannot be paired")
@@ -58,6 +65,11 @@ def read_rows(source: str, row: type[RowT], *, id_field: str | None, file: str) 
     if not by_id:
         raise GodwitError(f"{source} has no rows; give a file with at least one")
     return Rows(by_id, source, _hash(content), path.parent)
+
+
+def number_is_a_name(value: Any) -> Any:
+    """Before validation of an id: data sets that number their rows, beside those that name them."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _hash(content: bytes) -> str:
@@ -75,6 +87,19 @@ def _objects(content: bytes, source: str) -> list[tuple[str, Any]]:
         return [(f"{source}, item {number}", item) for number, item in enumerate(found, start=1)]
     lines = ((number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip())
     return [(f"{source}:{number}", _parsed(line, f"{source}:{number}")) for number, line in lines]
+
+
+def _table(path: Path, source: str) -> Iterator[tuple[str, Any]]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            rows = (row for batch in file.iter_batches(batch_size=64) for row in batch.to_pylist())
+            for number, row in enumerate(rows, start=1):
+                yield f"{source}, row {number}", row
+    except pyarrow.ArrowException as error:
+        raise GodwitError(f"{source} is not a Parquet file ({str(error).splitlines()[0]})") from error
 
 
 def _parsed(text: str, place: str) -> Any:

@@ -91,8 +91,14 @@ def _published(result: Result, published: Table) -> str:
     overall = {figure.metric: figure for figure in result.figures if figure.group == OVERALL}
     by_name = {figure.group: figure for figure in result.figures} | overall
     ours = [by_name.get(column) for column in published.columns]
-    rows = [[f"{result.model} (this run)", *("" if f is None or f.value is None else f"{f.value:.1f}" for f in ours)]]
-    rows += [[name, *("" if v is None else f"{v:g}" for v in values)] for name, values in published.rows.items()]
+    lines = {f"{result.model} (this run)": tuple(None if figure is None else figure.value for figure in ours)}
+    lines |= dict(published.rows)
+    rows = [[name] for name in lines]
+    for column in zip(*lines.values(), strict=True):
+        # As many decimals as the paper prints.
+        digits = max([1, *(len(f"{value:g}".partition(".")[2]) for value in column[1:] if value is not None)])
+        for row, value in zip(rows, column, strict=True):
+            row.append("" if value is None else f"{value:.{digits}f}")
     note = f"{published.source}. {published.caution}"
     return section("Published numbers", note, table(["", *published.columns], rows))
 

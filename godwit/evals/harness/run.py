@@ -5,20 +5,24 @@
     out/samples.jsonl                   one line a sample: scores, details, replies, the judge's words
     out/result.json, report.html        the figures
 
-The same command again goes on where a stopped run was; samples whose calls failed are asked again.
+The same command again goes on where a stopped run was; samples whose calls failed are asked again. Until a run is
+finished, its folder also has a journal with each answer that came.
 """
 
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from godwit.base.config import fingerprint, to_json
 from godwit.base.endpoint import KEY_ENV, Address, Price
-from godwit.base.errors import GodwitError
+from godwit.base.errors import GodwitError, MissingPartError
+from godwit.base.files import spelled
+from godwit.base.journal import FILE_NAME, Journal
 from godwit.base.progress import Progress
 from godwit.base.runs import RunFolder
 from godwit.evals.harness.data import Rows, first_rows, read_rows
@@ -95,6 +99,9 @@ class Plan:
 
 def plan(name: str, benchmark: ModuleType, settings: Settings, options: Any) -> Plan:
     """Read and check everything that needs no endpoint."""
+    for part in ("openai", "inspect_ai"):
+        if find_spec(part) is None:
+            raise MissingPartError(f"benchmarks need {part}; type: pip install 'godwit[eval]'")
     for price in filter(None, (settings.price, settings.judge_price)):
         Price.parse(price)
     rehearsal = not settings.model
@@ -131,7 +138,7 @@ def run(planned: Plan, out: Path) -> Result:
     folder = RunFolder(out)
     config = {
         "benchmark": planned.name,
-        "settings": to_json(settings),
+        "settings": to_json(settings) | {"data": spelled(settings.data)},
         "options": to_json(planned.options),
         "data_hash": planned.rows.digest,
         "prompts": dict(planned.prompts),
@@ -220,7 +227,10 @@ def _run(planned: Plan, folder: RunFolder, model: Address, judge: Address | None
     logs = folder.path / "logs"
     started = time.monotonic()
     before = num_finished(logs)
-    with Progress(len(planned.kept), what=planned.name, unit="samples", start=before) as progress:
+    with (
+        Progress(len(planned.kept), what=planned.name, unit="samples", start=before) as progress,
+        Journal(folder.path / FILE_NAME) as journal,
+    ):
         ran = run_task(
             benchmark,
             planned.kept,
@@ -233,6 +243,7 @@ def _run(planned: Plan, folder: RunFolder, model: Address, judge: Address | None
             pin=pin,
             calling=calling,
             logs=logs,
+            journal=journal,
             on_sample=_counter(progress),
         )
     outcomes = {record.id: record.outcome for record in ran.records}
@@ -240,7 +251,7 @@ def _run(planned: Plan, folder: RunFolder, model: Address, judge: Address | None
         benchmark=planned.name,
         title=benchmark.TITLE,
         model=model.model,
-        data=planned.rows.source if settings.data != BUNDLED else f"{BUNDLED} samples",
+        data=spelled(planned.rows.source) if settings.data != BUNDLED else f"{BUNDLED} samples",
         data_hash=planned.rows.digest,
         num_rows=len(planned.kept),
         num_failed=sum(bool(outcome.failed) for outcome in outcomes.values()),
@@ -256,6 +267,7 @@ def _run(planned: Plan, folder: RunFolder, model: Address, judge: Address | None
     write_report(folder.path, result, _samples(ran.records), benchmark.PUBLISHED)
     if not result.num_failed:
         folder.mark_finished()
+        (folder.path / FILE_NAME).unlink()  # every answer is in the logs
     return result
 
 

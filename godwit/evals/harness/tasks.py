@@ -1,47 +1,31 @@
 """Benchmarks as inspect_ai tasks: its concurrency, retries, logs and resuming around a benchmark's own two functions.
 
-The only file that imports inspect_ai. A sample is one call of `benchmark.answer` (the solver) and one of
+Only this file and `calls.py` import inspect_ai. A sample is one call of `benchmark.answer` (the solver) and one of
 `benchmark.score` (the scorer). Logs lie in the folder `logs/` (`inspect view --log-dir` shows them, whole prompts
-included); a sample that is in a log is not asked again when the same run starts again, one that was under way is.
+included). A sample that is in a log is not asked again when the same run starts again; of one that was under way, the
+answers that had come are taken from the journal.
 """
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import openai
 from inspect_ai import Task, eval_set
 from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.log import EvalLog, EvalSample, read_eval_log, read_eval_log_sample_summaries
-from inspect_ai.model import (
-    ChatMessageUser,
-    ContentImage,
-    ContentText,
-    GenerateConfig,
-    Model,
-    ModelOutput,
-    get_model,
-)
+from inspect_ai.model import GenerateConfig, Model, ModelOutput, get_model
 from inspect_ai.scorer import Score, Scorer, Target, mean, scorer, stderr
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from godwit.base.endpoint import Address
-from godwit.base.errors import GodwitError
+from godwit.base.journal import Journal
+from godwit.evals.harness import calls as harness_calls
+from godwit.evals.harness.calls import GRADER, JUDGE, MODEL, REUSED, SHOWN, Calls
 from godwit.evals.harness.endpoint import NO_KEY
 from godwit.evals.harness.judge import JudgePin
-from godwit.evals.harness.kit import Kit, Reply, Verdict
+from godwit.evals.harness.kit import Kit, Reply
 from godwit.evals.harness.outcomes import Outcome
-
-T = TypeVar("T")
-JUDGE_ROLE = "grader"
-SHOWN = 300
-"""Characters kept of a prompt's two ends in the per-sample file; the whole is in the logs."""
-
-
-class CallFailedError(GodwitError):
-    """The endpoint gave no reply: an error instead of one, also where it was sent as if it were text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +85,7 @@ def run_task(
     pin: JudgePin | None,
     calling: Calling,
     logs: Path,
+    journal: Journal,
     on_sample: Callable[[], None],
 ) -> Ran:
     """Run a benchmark's samples, or what is left of them in `logs`.
@@ -108,6 +93,7 @@ def run_task(
     Args:
         benchmark: a module of `godwit.evals.benchmarks`.
         version: changes with whatever makes earlier samples another run's.
+        journal: where answers are kept until the run is finished.
         on_sample: called after each sample, for progress.
     """
     config = GenerateConfig(
@@ -120,12 +106,12 @@ def run_task(
         timeout=calling.timeout,
     )
     tested = _model(model, config)
-    roles = {JUDGE_ROLE: _model(judge, GenerateConfig(max_connections=calling.concurrency))} if judge else {}
+    roles = {GRADER: _model(judge, GenerateConfig(max_connections=calling.concurrency))} if judge else {}
     by_id = dict(rows)
     task = Task(
         dataset=MemoryDataset([Sample(input=f"{name} {row_id}", id=row_id) for row_id in by_id], name=name),
-        solver=_solver(benchmark, by_id, options, kit),
-        scorer=_scorer(benchmark, by_id, options, kit, pin, on_sample),
+        solver=_solver(benchmark, by_id, options, kit, journal),
+        scorer=_scorer(benchmark, by_id, options, kit, pin, journal, on_sample),
         name=name,
         version=version,
     )
@@ -145,7 +131,7 @@ def run_task(
         continue_on_fail=True,
         max_samples=calling.concurrency,
     )
-    return _ran(found, list(by_id), tested, roles.get(JUDGE_ROLE))
+    return _ran(found, list(by_id), tested, roles.get(GRADER))
 
 
 def num_finished(logs: Path) -> int:
@@ -164,22 +150,19 @@ def _model(endpoint: Address, config: GenerateConfig) -> Model:
     )
 
 
-def _solver(benchmark: Any, rows: dict[str, Any], options: Any, kit: Kit) -> Solver:
+def _solver(benchmark: Any, rows: dict[str, Any], options: Any, kit: Kit, journal: Journal) -> Solver:
     @solver(name="answer")
     def answer() -> Solver:
         async def solve(state: TaskState, generate: Generate) -> TaskState:
-            calls: list[dict[str, Any]] = []
+            calls = Calls(journal, str(state.sample_id), MODEL)
 
             async def ask(prompt: str, *, max_tokens: int | None = None, images: tuple[str, ...] = ()) -> Reply:
                 settings = GenerateConfig() if max_tokens is None else GenerateConfig(max_tokens=max_tokens)
-                output = await get_model().generate([_message(prompt, images)], config=settings)
-                reply = _reply(output)
-                calls.append(_call(prompt, reply))
-                return reply
+                return await calls.reply(prompt, images, settings)
 
             final = await benchmark.answer(rows[str(state.sample_id)], ask, options, kit)
             state.output = ModelOutput.from_content(str(state.model), final.text)
-            state.metadata = {"final": asdict(final), "calls": calls}
+            state.metadata = {"final": asdict(final), "calls": calls.made}
             return state
 
         return solve
@@ -188,13 +171,20 @@ def _solver(benchmark: Any, rows: dict[str, Any], options: Any, kit: Kit) -> Sol
 
 
 def _scorer(
-    benchmark: Any, rows: dict[str, Any], options: Any, kit: Kit, pin: JudgePin | None, on_sample: Callable[[], None]
+    benchmark: Any,
+    rows: dict[str, Any],
+    options: Any,
+    kit: Kit,
+    pin: JudgePin | None,
+    journal: Journal,
+    on_sample: Callable[[], None],
 ) -> Scorer:
     @scorer(metrics=[mean(), stderr()], name="outcome")
     def outcome() -> Scorer:
         async def score(state: TaskState, target: Target) -> Score:
             final = Reply(**state.metadata["final"])
-            found = await benchmark.score(rows[str(state.sample_id)], final, _judge(pin), options, kit)
+            asked = harness_calls.judge(Calls(journal, str(state.sample_id), JUDGE), pin)
+            found = await benchmark.score(rows[str(state.sample_id)], final, asked, options, kit)
             on_sample()
             metadata = {"outcome": found.to_json()}
             headline = benchmark.METRICS[0]
@@ -208,78 +198,33 @@ def _scorer(
     return outcome()
 
 
-def _judge(pin: JudgePin | None) -> Callable[..., Any]:
-    async def ask(prompt: str, parse: Callable[[str], T | None], *, images: tuple[str, ...] = ()) -> Verdict[T]:
-        assert pin is not None, "a benchmark that needs a judge was started without one"
-        replies: list[str] = []
-        reason = "no attempt was made"
-        for attempt in range(pin.attempts):
-            config = GenerateConfig(
-                temperature=pin.temperature if attempt == 0 else pin.retry_temperature,
-                seed=pin.seed + attempt,
-                max_tokens=pin.max_tokens,
-                max_retries=5,
-            )
-            try:
-                output = await get_model(role=JUDGE_ROLE).generate([_message(prompt, images)], config=config)
-                reply = _reply(output).text
-            except (openai.APIError, CallFailedError) as error:
-                return Verdict(None, tuple(replies), f"the judge's call failed: {type(error).__name__}")
-            replies.append(reply)
-            value = parse(reply)
-            if value is not None:
-                return Verdict(value, tuple(replies))
-            reason = f"{attempt + 1} replies of the judge hold no verdict"
-        return Verdict(None, tuple(replies), reason)
-
-    return ask
-
-
-def _message(prompt: str, images: Sequence[str]) -> ChatMessageUser:
-    if not images:
-        return ChatMessageUser(content=prompt)
-    return ChatMessageUser(content=[*(ContentImage(image=image) for image in images), ContentText(text=prompt)])
-
-
-def _reply(output: ModelOutput) -> Reply:
-    if output.error or not output.choices:
-        raise CallFailedError("the endpoint sent an error in place of a reply")
-    usage = output.usage
-    return Reply(
-        text=output.completion,
-        finish="length" if output.stop_reason in ("max_tokens", "model_length") else str(output.stop_reason),
-        input_tokens=usage.input_tokens if usage else 0,
-        output_tokens=usage.output_tokens if usage else 0,
-    )
-
-
-def _call(prompt: str, reply: Reply) -> dict[str, Any]:
-    shown = prompt if len(prompt) <= 2 * SHOWN else f"{prompt[:SHOWN]} [...] {prompt[-SHOWN:]}"
-    digest = hashlib.blake2b(prompt.encode(errors="surrogatepass"), digest_size=8).hexdigest()
-    return {"prompt": shown, "prompt_characters": len(prompt), "prompt_hash": digest, "reply": asdict(reply)}
-
-
 def _ran(logs: list[EvalLog], ids: list[str], model: Model, judge: Model | None) -> Ran:
     (header,) = logs
     if header.location and not header.samples:
         header = read_eval_log(header.location)
     by_id = {str(sample.id): sample for sample in header.samples or []}
     records = [_record(row_id, by_id.get(row_id)) for row_id in ids]
-    totals = {"model": Usage(), "judge": Usage()}
+    totals = {MODEL: Usage(), JUDGE: Usage()}
     for sample in by_id.values():
         for role, usage in _usage_by_role(sample).items():
             totals[role] = Usage(totals[role].input_tokens + usage[0], totals[role].output_tokens + usage[1])
-    return Ran(records, totals["model"], totals["judge"])
+    return Ran(records, totals[MODEL], totals[JUDGE])
 
 
 def _usage_by_role(sample: EvalSample) -> dict[str, tuple[int, int]]:
-    """From the sample's own calls: the same model may be tested and judge."""
-    found = {"model": (0, 0), "judge": (0, 0)}
+    """From the sample's own calls, those of earlier starts too: the same model may be tested and judge."""
+    found = {MODEL: (0, 0), JUDGE: (0, 0)}
+
+    def count(role: str, tokens_in: int, tokens_out: int) -> None:
+        found[role] = (found[role][0] + tokens_in, found[role][1] + tokens_out)
+
     for event in sample.events:
         if event.event == "model" and event.output.usage:
-            role = "judge" if event.role == JUDGE_ROLE else "model"
             usage = event.output.usage
-            found[role] = (found[role][0] + usage.input_tokens, found[role][1] + usage.output_tokens)
+            count(JUDGE if event.role == GRADER else MODEL, usage.input_tokens, usage.output_tokens)
+        elif event.event == "info" and event.source == REUSED and isinstance(event.data, dict):
+            kept: dict[str, Any] = event.data
+            count(kept["role"], kept["input_tokens"], kept["output_tokens"])
     return found
 
 

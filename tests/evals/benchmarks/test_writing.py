@@ -1,6 +1,7 @@
 """The benchmarks of long writing: scores by hand, prompts, judges that fail, images, hostile texts."""
 
 import json
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -9,6 +10,7 @@ from godwit.base.errors import GodwitError
 from godwit.evals.benchmarks import _long_text as shared
 from godwit.evals.benchmarks import arena_write, longbench_write, longwrite_ruler, mmlongbench_write, writingbench
 from godwit.evals.harness.kit import Kit
+from godwit.evals.harness.outcomes import Outcome
 from godwit.rewards.quality import DIMENSIONS
 from tests.evals.fakes import FakeJudge, FakeModel, answered, scored
 
@@ -110,6 +112,55 @@ def test_writingbench_judges_each_criterion_alone() -> None:
 def test_writingbench_without_any_verdict_is_unscored() -> None:
     outcome = scored(writingbench, LETTER, "Dear Sir", FakeJudge(lambda prompt: "no"))
     assert outcome.values == {} and "Tone" in outcome.unscored["score"]
+
+
+def requirement_files(folder: Path, *, extra: int | None = None) -> str:
+    """Subsets in the published form; the C file of `length` says `criteria`, as the first version did."""
+    for name in writingbench.REQUIREMENTS:
+        (folder / name).mkdir(parents=True)
+        queries = [7, 8] if name != "format" else [8]
+        key = "criteria" if name == "length" else "checklist"
+        about = [{"index": 7, key: [{"name": "Tone", "1-2": "rude"}]}] if name != "format" else []
+        about += [{"index": 8, key: [{"name": "Form"}]}]
+        about += [{"index": extra, key: []}] if extra is not None else []
+        for file, rows in (
+            (f"{name}_subset.jsonl", [{"index": n, "checklist": CHECKLIST} for n in queries]),
+            (f"{name}_subset_C.jsonl", about),
+        ):
+            (folder / name / file).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(folder)
+
+
+def test_requirement_subsets_by_hand(tmp_path: Path) -> None:
+    rows = {str(n): writingbench.Row(index=n, query=f"Write {n}.", checklist=CHECKLIST) for n in (7, 8, 9)}
+    scores = {"7": (2, 6), "8": (10, 4), "9": (1, 1)}  # Tone, Form
+    outcomes = {
+        name: Outcome(values={"score": sum(pair) / 2}, details={"scores": dict(zip(("Tone", "Form"), pair))})
+        for name, pair in scores.items()
+    }
+    options = writingbench.Options(requirements=requirement_files(tmp_path))
+    found = {figure.group: figure.value for figure in writingbench.figures(outcomes, rows, options)}
+    # R: the mean of 7's 4 and 8's 7; C of style and length: Tone of 7 and Form of 8.
+    assert found["style: R"] == found["length: R"] == 5.5 and found["format: R"] == 7
+    assert found["style: C"] == found["length: C"] == 3 and found["format: C"] == 4
+    assert found["overall"] == 4 and "style: R" not in {
+        figure.group for figure in writingbench.figures(outcomes, rows, writingbench.Options())
+    }
+
+
+def test_faults_of_the_subsets_are_said_before_anything_is_asked(tmp_path: Path) -> None:
+    with pytest.raises(GodwitError, match=r"could not read .*style_subset\.jsonl"):
+        writingbench.Options(requirements=str(tmp_path))
+    with pytest.raises(GodwitError, match=r"has queries that style_subset\.jsonl has not: 9"):
+        writingbench.Options(requirements=requirement_files(tmp_path / "b", extra=9))
+
+
+def test_rows_that_name_no_task_are_grouped_by_twenties() -> None:
+    rows = {str(n): mmlongbench_write.Row(question="Tell.", L=1000, images=["a.png"]) for n in (0, 19, 20)}
+    outcomes = {name: Outcome(values={"S_l": float(name)}) for name in rows}
+    figures = mmlongbench_write.figures(outcomes, rows, mmlongbench_write.Options())
+    found = {figure.group: figure.value for figure in figures if figure.metric == "S_l"}
+    assert found["rows 0 to 19"] == 9.5 and found["rows 20 to 39"] == 20
 
 
 PAIR = arena_write.Row(id="1", prompt="Write.", baselines={"a": "first one", "b": "second one"})

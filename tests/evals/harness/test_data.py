@@ -90,3 +90,53 @@ def test_every_benchmark_has_samples_of_its_own(name: str) -> None:
     assert 3 <= len(rows.by_id) <= 30
     assert benchmark.METRICS and benchmark.PUBLISHED.source
     assert benchmark.figures({}, {}, benchmark.Options()) is not None
+
+
+# As published: fields, their kinds and their odd ones, with words of our own.
+PUBLISHED = {
+    "longbench_v2": {
+        "_id": "66ebd22d5a08c7b9b35de2f5", "domain": "Single-Document QA", "sub_domain": "Academic",
+        "difficulty": "hard", "length": "short", "question": "Which?", "choice_A": "a", "choice_B": "b",
+        "choice_C": "c", "choice_D": "d", "answer": "C", "context": "text",
+    },
+    "longbench_cite": {
+        "idx": 0, "dataset": "hotpotqa", "context": "text", "query": "Who?", "answer": ["she"], "few_shot_scores": None,
+    },
+    "longbench_write": {"prompt": "Write 100 words.", "type": "Community Forum", "length": 100},
+    "longwrite_ruler": {"prompt": "Write a 1000-word guide", "type": "\u793e\u533a\u8bba\u575b", "length": 1000},
+    "writingbench": {
+        "index": 12, "domain1": "Academic & Engineering", "domain2": "Abstract", "lang": "en", "query": "Write.",
+        "checklist": [{"name": "Clarity", "criteria_description": "x", "1-2": "bad", "9-10": "good"}],
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_rows_as_they_are_published(tmp_path, name: str) -> None:
+    path, benchmark = tmp_path / "rows.jsonl", ROOM.load(name)
+    path.write_text(json.dumps(PUBLISHED[name]))
+    rows = read_rows(str(path), benchmark.Row, id_field=benchmark.ID, file=benchmark.FILE)
+    assert len(rows.by_id) == 1
+
+
+def test_a_table_of_pictures_as_it_is_published(tmp_path) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    benchmark, path = ROOM.load("mmlongbench_write"), tmp_path / "train.parquet"
+    picture = {"bytes": b"\x89PNG...", "path": None}
+    rows = [{"question": f"Write {n}.", "images": [picture] * n, "L": 1000} for n in (1, 2)]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    found = read_rows(str(path), benchmark.Row, id_field=benchmark.ID, file=benchmark.FILE).by_id
+    assert list(found) == ["0", "1"] and found["1"].prompt == "Write 2." and found["1"].length == 1000
+    assert found["1"].images == ["data:image/png;base64,iVBORy4uLg=="] * 2
+    for wrong, message in (
+        ([{"question": "x", "images": [picture]}], r"row 1: \w+: field required"),
+        ([{"question": "x", "images": [{"bytes": b"%PDF", "path": "a"}], "L": 1}], "neither png, jpeg"),
+    ):
+        parquet.write_table(pyarrow.Table.from_pylist(wrong), path)
+        with pytest.raises(GodwitError, match=message):
+            read_rows(str(path), benchmark.Row, id_field=benchmark.ID, file=benchmark.FILE)
+    path.write_bytes(b"PAR1 no")
+    with pytest.raises(GodwitError, match="is not a Parquet file"):
+        read_rows(str(path), benchmark.Row, id_field=benchmark.ID, file=benchmark.FILE)

@@ -82,13 +82,18 @@ def test_a_run_its_failures_its_next_start_and_a_comparison(tmp_path, capsys) ->
     assert cells["overall", "S_l"].value == pytest.approx((200 / 3 + 100 + 75) / 3)
     assert (cells["overall", "S_q"].value, cells["overall", "S_q"].num_missing) == (75, 1)
     unscored = next(outcome for outcome in outcomes.values() if outcome.unscored)
-    assert unscored.unscored["S_q"] == "5 replies of the judge hold no verdict"
+    assert unscored.unscored["S_q"] == "5 replies of the judge without a verdict"
     assert result.judge is not None
     pinned = {"model": "judge-1", "temperature": 0.5, "seed": 0, "attempts": 5}
     assert pinned.items() <= result.judge.items() and len(result.judge["prompts"]["quality"]) == 16
     assert result.costs["model"]["dollars"] > 0 and "dollars" not in result.costs["judge"]
     page = (out / "report.html").read_text()
-    assert "LongWriter-9B-DPO" in page and "the judge gave no verdict" in page and "<script" not in page
+    assert (
+        "LongWriter-9B-DPO" in page
+        and "<td>84.0</td>" in page
+        and "the judge gave no verdict" in page
+        and "<script" not in page
+    )
     for path in out.rglob("*"):
         assert path.is_dir() or KEY.encode() not in path.read_bytes(), path
     _compared(tmp_path, data, out, capsys)

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from godwit.base.errors import GodwitError
-from godwit.synth.journal import Answer, Entry, Journal, without_pictures
-from godwit.synth.wire import Request
+from godwit.base.journal import Answer, Entry, Journal, without_pictures
 
 ANSWER = Answer("text \U0001f426 \x00", "thought", "stop", 10, 20, 1.5, 2)
 
@@ -55,14 +54,6 @@ def test_calls_that_wait_share_a_transaction(tmp_path: Path) -> None:
     with Counting(tmp_path / "j") as journal:
         asyncio.run(put(journal))
     assert sum(batches) == 64 and len(batches) < 8
-
-
-def test_the_key_is_of_model_prompt_and_parameters() -> None:
-    request = Request(model="m", messages=[{"role": "user", "content": "x"}], parameters={"a": 1, "b": 2}, seed=3)
-    same = Request(model="m", messages=[{"content": "x", "role": "user"}], parameters={"b": 2, "a": 1}, seed=3)
-    assert request.key() == same.key() and len(request.key()) == 32
-    others = [{"model": "n"}, {"messages": []}, {"parameters": {"a": 1}}, {"seed": 4}]
-    assert len({request.key()} | {Request(**(vars(request) | other)).key() for other in others}) == 5
 
 
 def test_pictures_are_kept_as_digests() -> None:

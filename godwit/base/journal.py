@@ -14,7 +14,7 @@ import hashlib
 import json
 import sqlite3
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +23,7 @@ from typing import Any, NamedTuple, Protocol
 from godwit.base.errors import GodwitError, RunStoppedError
 
 FILE_NAME = "journal.sqlite"
+_MOST_VARIABLES = 500
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS answers (
   key TEXT PRIMARY KEY, role TEXT NOT NULL, stage TEXT NOT NULL, model TEXT NOT NULL, request BLOB NOT NULL,
@@ -118,6 +119,23 @@ class Journal:
         row = self._reader.execute(f"SELECT {', '.join(Answer._fields)} FROM answers WHERE key = ?", (key,)).fetchone()
         return None if row is None else Answer(*row)
 
+    def of_row(self, keys: Sequence[str], *, first: str, most: int) -> list[tuple[str, str, str]]:
+        """Of the answers a row is made of, at most `most`, those of the stage `first` before the others.
+
+        Returns:
+            Stage, finish reason and text of each; embeddings are none.
+        """
+        found: list[tuple[str, str]] = []
+        for start in range(0, len(keys), _MOST_VARIABLES):
+            part = keys[start : start + _MOST_VARIABLES]
+            marks = ", ".join("?" * len(part))
+            found += self._reader.execute(
+                f"SELECT stage, key FROM answers WHERE finish != 'embedding' AND key IN ({marks})", part
+            ).fetchall()
+        chosen = sorted(found, key=lambda pair: (pair[0] != first, pair))[:most]
+        answers = ((stage, self.find(key)) for stage, key in chosen)
+        return [(stage, answer.finish, answer.text) for stage, answer in answers if answer is not None]
+
     def totals(self) -> list[tuple[str, str, str, int, int, int]]:
         """Role, stage, model, answers, prompt tokens and completion tokens of all there is, each answer once."""
         return self._reader.execute(
@@ -184,3 +202,8 @@ def without_pictures(request: Any) -> Any:
     if isinstance(request, str) and request.startswith("data:") and len(request) > 256:
         return f"data:blake2b={hashlib.blake2b(request.encode(), digest_size=16).hexdigest()},bytes={len(request)}"
     return request
+
+
+def writable(text: str) -> str:
+    """Halves of surrogate pairs, which JSON can spell and UTF-8 cannot, become U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
