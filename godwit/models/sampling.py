@@ -1,8 +1,8 @@
-"""One token a row from logits: temperature, min_p, top_k, top_p (each over what the ones before left), then one draw.
+"""One token a row from logits: temperature, then `godwit.ops.draw`: min_p, top_k, top_p and one draw.
 
 A draw inverts the distribution at one uniform number, which is a hash of a seed and a place (how many tokens were drawn
 before): no generator and no state, so it is the same whatever else is in the batch. A row's numbers come from its own
-row alone; sums over probabilities are in float64.
+row alone.
 
 Letters: B rows, V vocabulary.
 """
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from godwit.base.errors import GodwitError
+from godwit.ops.draw import Cuts, draw
 
 _MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -37,11 +38,6 @@ class Draw(NamedTuple):
         """Whether nothing is drawn."""
         return self.temperature < GREEDY_BELOW
 
-    @property
-    def cuts(self) -> bool:
-        """Whether it leaves tokens out."""
-        return self.top_p < 1 or self.top_k > 0 or self.min_p > 0
-
 
 @torch.inference_mode()
 def sample(logits_BV: Tensor, draws: Sequence[Draw]) -> list[int]:
@@ -56,16 +52,24 @@ def sample(logits_BV: Tensor, draws: Sequence[Draw]) -> list[int]:
         raise GodwitError(
             "the model's logits are not finite (NaN or Inf); its weights are damaged or its training diverged"
         )
-    # Without cuts the order of the tokens is of no account, and sorting them is most of the work.
-    plain = [number for number, draw in enumerate(draws) if not draw.greedy and not draw.cuts]
-    cut = [number for number, draw in enumerate(draws) if not draw.greedy and draw.cuts]
-    for numbers, function in ((plain, _draw_plain), (cut, _draw_cut)):
-        if len(numbers) == len(draws):
-            return function(logits_BV, draws).tolist()
-        if numbers:
-            number_N = torch.tensor(numbers, device=logits_BV.device)
-            token_B[number_N] = function(logits_BV[number_N], [draws[number] for number in numbers])
+    drawn = [number for number, one in enumerate(draws) if not one.greedy]
+    if len(drawn) == len(draws):
+        return _draw(logits_BV, draws).tolist()
+    if drawn:
+        number_N = torch.tensor(drawn, device=logits_BV.device)
+        token_B[number_N] = _draw(logits_BV[number_N], [draws[number] for number in drawn])
     return token_B.tolist()
+
+
+def _draw(logits_BV: Tensor, draws: Sequence[Draw]) -> Tensor:
+    # In place from here: these numbers are the largest that sampling makes.
+    p_BV = logits_BV.to(torch.float64, copy=True)
+    p_BV -= p_BV.amax(dim=-1, keepdim=True)
+    p_BV /= _float64([one.temperature for one in draws]).to(p_BV.device).unsqueeze(1)
+    u_B = torch.from_numpy(uniform([one.seed for one in draws], [one.place for one in draws]))
+    top_k_B = torch.tensor([max(one.top_k, 0) for one in draws])
+    cuts = Cuts(_float64([one.top_p for one in draws]), top_k_B, _float64([one.min_p for one in draws]))
+    return draw(p_BV.exp_(), u_B, cuts)
 
 
 def uniform(seeds: Sequence[int], places: Sequence[int]) -> np.ndarray:
@@ -80,37 +84,5 @@ def uniform(seeds: Sequence[int], places: Sequence[int]) -> np.ndarray:
     return (state >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def _draw_plain(logits_BV: Tensor, draws: Sequence[Draw]) -> Tensor:
-    z_BV = logits_BV.double() / _column([draw.temperature for draw in draws], logits_BV.device)
-    return _invert((z_BV - z_BV.amax(dim=-1, keepdim=True)).exp(), draws)
-
-
-def _draw_cut(logits_BV: Tensor, draws: Sequence[Draw]) -> Tensor:
-    device, vocab_size = logits_BV.device, logits_BV.shape[1]
-    temperature_B1 = _column([draw.temperature for draw in draws], device)
-    z_BV, id_BV = (logits_BV.double() / temperature_B1).sort(dim=-1, descending=True, stable=True)
-    # Relative to the likeliest, which is what min_p asks.
-    p_BV = (z_BV - z_BV[:, :1]).exp()
-    p_BV = p_BV * (p_BV >= _column([draw.min_p for draw in draws], device))
-    rank_V = torch.arange(vocab_size, device=device)
-    p_BV = p_BV * (rank_V < _column([draw.top_k if draw.top_k > 0 else vocab_size for draw in draws], device))
-    sum_BV = p_BV.cumsum(dim=-1)
-    top_p_B1 = _column([draw.top_p for draw in draws], device)
-    # All of it is all of it, whatever rounding says.
-    kept_BV = (sum_BV - p_BV < top_p_B1 * sum_BV[:, -1:]) | (top_p_B1 >= 1)
-    return id_BV.gather(1, _invert(p_BV * kept_BV, draws).unsqueeze(1)).squeeze(1)
-
-
-def _invert(p_BV: Tensor, draws: Sequence[Draw]) -> Tensor:
-    """The first column whose sum is above u of the whole: never one without probability."""
-    sum_BV = p_BV.cumsum(dim=-1)
-    u_B = uniform([draw.seed for draw in draws], [draw.place for draw in draws])
-    u_B1 = torch.from_numpy(u_B).to(p_BV.device).unsqueeze(1)
-    place_B1 = torch.searchsorted(sum_BV, u_B1 * sum_BV[:, -1:], right=True)
-    # u of the sum may round up to the sum itself: then the column that reaches it.
-    last_B1 = torch.searchsorted(sum_BV, sum_BV[:, -1:].contiguous())
-    return place_B1.minimum(last_B1).squeeze(1)
-
-
-def _column(values: list[float], device: torch.device) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64, device=device).unsqueeze(1)
+def _float64(values: list[float]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
