@@ -2,7 +2,7 @@
 
 Tokens likelier than the step in which a cut falls are all kept, those behind it are not; only that step is sorted.
 
-p (V,) float64; bits (V,) the same bytes as int64, which order positive numbers as their values do.
+z (V,) float32; p (V,) float64; bits (V,) the same bytes as int64, which order positive numbers as their values do.
 """
 
 import numpy as np
@@ -12,38 +12,67 @@ from godwit.ops._numba import numba
 STEPS = 512  # 64 octaves; the last step holds all that is less likely still
 ONE = np.int64(0x3FF0000000000000)  # the bits of 1.0
 SHIFT = 49  # 52 bits of fraction, of which 3 count
-
-
-@numba.njit(cache=True, nogil=True)
-def draw_rows(p, bits, u, top_p, top_k, min_p, token, first, stop):  # noqa: ANN001 (compiled: inferred)
-    """Draw for rows `first` to `stop`."""
-    for row in range(first, stop):
-        least, last = find_cut(p[row], bits[row], top_p[row], top_k[row], min_p[row])
-        token[row] = invert(p[row], u[row], least, last)
+SMALLEST = 5e-324  # above 0
+LOG2_E = 1.4426950408889634
+# ln 2 in two parts: a whole number times the first is exact.
+LN2_HIGH, LN2_LOW = 0.6931471803691238, 1.9082149292705877e-10
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 @numba.njit(cache=True, parallel=True)
-def draw_in_runs(p, bits, u, top_p, top_k, min_p, token, runs):  # noqa: ANN001
-    """The same for all rows, divided among threads."""
-    rows = p.shape[0]
+def draw_all(z, likeliest, temperature, u, top_p, top_k, min_p, token, runs):  # noqa: ANN001 (compiled: inferred)
+    """Fill `token` (B,), rows divided among `runs` threads; `likeliest` (B,) are ids."""
+    rows = z.shape[0]
     for run in numba.prange(runs):
-        draw_rows(p, bits, u, top_p, top_k, min_p, token, rows * run // runs, rows * (run + 1) // runs)
+        p, power = np.empty(z.shape[1]), np.empty(z.shape[1], np.int64)
+        for row in range(rows * run // runs, rows * (run + 1) // runs):
+            top = z[row, likeliest[row]]
+            if not np.isfinite(top):
+                token[row] = -1
+            elif temperature[row] == 0:
+                token[row] = likeliest[row]
+            else:
+                relative(z[row], top, temperature[row], p, power)
+                least, last, whole = find_cut(p, p.view(np.int64), top_p[row], top_k[row], min_p[row])
+                token[row] = invert(p, u[row] * whole, least, last)
 
 
-def draw_all(p, bits, u, top_p, top_k, min_p, token, runs):  # noqa: ANN001
-    """Fill `token` (B,)."""
-    if runs == 1:
-        draw_rows(p, bits, u, top_p, top_k, min_p, token, 0, p.shape[0])
-    else:
-        draw_in_runs(p, bits, u, top_p, top_k, min_p, token, runs)
+@numba.njit(cache=True, fastmath={"contract"})
+def relative(z, top, temperature, p, power):  # noqa: ANN001
+    """p = exp((z - top) / temperature), to the last bits of float64, by an exponential that vectorises.
+
+    e^x = 2^n e^r with n = round(x / ln 2), |r| <= ln 2 / 2: the series for e^r up to r^13 / 13! (the next term is below
+    1e-17), and 2^n by writing n into the exponent bits; `power` (int64) is scratch.
+    """
+    for i in range(z.shape[0]):
+        # Below, p is no normal number; what is left of it makes no sum any larger.
+        x = (np.float64(z[i]) - top) / temperature
+        clipped = max(x, -708.0)
+        n = np.floor(clipped * LOG2_E + 0.5)
+        r = (clipped - n * LN2_HIGH) - n * LN2_LOW
+        y = r / 6227020800 + 1 / 479001600
+        y = y * r + 1 / 39916800
+        y = y * r + 1 / 3628800
+        y = y * r + 1 / 362880
+        y = y * r + 1 / 40320
+        y = y * r + 1 / 5040
+        y = y * r + 1 / 720
+        y = y * r + 1 / 120
+        y = y * r + 1 / 24
+        y = y * r + 1 / 6
+        y = y * r + 1 / 2
+        y = (y * r + 1) * r + 1
+        p[i] = y if x > -708 else 0.0
+        power[i] = (np.int64(np.int32(n)) + 1023) << 52
+    scale = power.view(np.float64)
+    for i in range(z.shape[0]):
+        p[i] *= scale[i]
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True)
 def find_cut(p, bits, top_p, top_k, min_p):  # noqa: ANN001
-    """The least likely token that is kept: its p and its id; all above it are, and its equals of lower ids."""
-    least, last = max(min_p, 5e-324), p.shape[0]
-    if top_k <= 0 and top_p >= 1:
-        return least, last
+    """p and id of the least likely token kept (all above are, and its equals of lower ids), and the sum kept."""
+    least, last = max(min_p, SMALLEST), p.shape[0]
     counts, sums = np.zeros(STEPS, np.int64), np.zeros(STEPS)
     for i in range(p.shape[0]):
         if p[i] >= least:
@@ -57,28 +86,29 @@ def find_cut(p, bits, top_p, top_k, min_p):  # noqa: ANN001
             step += 1
         least, last, sums[step] = narrow(p, bits, step, least, last, top_k, np.inf)
         sums[step + 1 :] = 0
+    whole = 0.0
+    for step in range(STEPS):
+        whole += sums[step]
     if top_p < 1:
-        whole = 0.0
-        for step in range(STEPS):
-            whole += sums[step]
         step, held = 0, 0.0
         while held + sums[step] < top_p * whole:
             held += sums[step]
             step += 1
-        least, last, _ = narrow(p, bits, step, least, last, p.shape[0], top_p * whole - held)
-    return least, last
+        least, last, more = narrow(p, bits, step, least, last, p.shape[0], top_p * whole - held)
+        whole = held + more
+    return least, last, whole
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True)
 def step_of(bits):  # noqa: ANN001
     """0 for 1.0, more for less."""
     return min((ONE - bits) >> SHIFT, STEPS - 1)
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True)
 def narrow(p, bits, step, least, last, count, mass):  # noqa: ANN001
     """The cut moved into a step of which `count` tokens are kept, or as many as hold `mass`; and what they hold."""
-    ids = np.array([i for i in range(p.shape[0]) if is_kept(p[i], i, least, last) and step_of(bits[i]) == step])
+    ids = np.array([i for i in range(p.shape[0]) if step_of(bits[i]) == step and is_kept(p[i], i, least, last)])
     order = np.argsort(-p[ids], kind="mergesort")  # stable: of equals the lower id first
     held = 0.0
     for place in range(min(count, len(order))):
@@ -90,24 +120,37 @@ def narrow(p, bits, step, least, last, count, mass):  # noqa: ANN001
     return least, last, held
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True)
 def is_kept(value, i, least, last):  # noqa: ANN001
     """Whether token i, with p `value`, is on the near side of a cut."""
     return value > least or (value == least and i <= last)
 
 
-@numba.njit(cache=True, nogil=True)
-def invert(p, u, least, last):  # noqa: ANN001
-    """The first kept token whose sum is above u of the whole, else the last kept one."""
-    whole = 0.0
-    for i in range(p.shape[0]):
-        if is_kept(p[i], i, least, last):
-            whole += p[i]
+@numba.njit(cache=True)
+def invert(p, mass, least, last):  # noqa: ANN001
+    """The first kept token up to which more than `mass` is kept, else the last kept one."""
     held, token = 0.0, 0
     for i in range(p.shape[0]):
         if is_kept(p[i], i, least, last):
             token = i
             held += p[i]
-            if held > u * whole:
+            if held > mass:
                 break
     return token
+
+
+@numba.njit(cache=True)
+def hashed(seed, place, u):  # noqa: ANN001
+    """Two rounds of splitmix64, over seed and place (uint64), as numbers in [0, 1)."""
+    for row in range(seed.shape[0]):
+        state = mixed(mixed(seed[row]) + place[row] * GOLDEN)
+        u[row] = np.float64(state >> np.uint64(11)) * 2.0**-53
+
+
+@numba.njit(cache=True)
+def mixed(state):  # noqa: ANN001
+    """A round."""
+    state = state + GOLDEN
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return state ^ (state >> np.uint64(31))

@@ -4,28 +4,30 @@ import torch
 from torch import Tensor
 
 from godwit.ops._threads import match_threads
-from godwit.ops.draw import Cuts
+from godwit.ops.draw import Rows
 
-# Numbers from which on threads pay for waking them.
-MANY = 1 << 17
-
-
-def why_not(p_BV: Tensor, u_B: Tensor, cuts: Cuts) -> str | None:
-    """On a CPU."""
-    return None if p_BV.device.type == "cpu" else f"device {p_BV.device.type} is no CPU"
+# Logits that are worth a thread's waking.
+MANY = 1 << 13
 
 
-def run(p_BV: Tensor, u_B: Tensor, cuts: Cuts) -> Tensor:
+def why_not(logits_BV: Tensor, rows: Rows) -> str | None:
+    """float32 on a CPU."""
+    if logits_BV.device.type != "cpu":
+        return f"device {logits_BV.device.type} is no CPU"
+    if logits_BV.dtype != torch.float32:
+        return f"dtype {logits_BV.dtype} is not float32"
+    return None
+
+
+def run(logits_BV: Tensor, rows: Rows) -> Tensor:
     """See `godwit.ops.draw.draw`."""
     # numba takes a second to import; only those who draw pay for it.
     from godwit.ops.draw._kernel import draw_all
 
-    token_B = torch.empty(p_BV.shape[0], dtype=torch.int64)
-    runs = 1
-    if p_BV.numel() >= MANY:
-        match_threads()
-        runs = min(torch.get_num_threads(), p_BV.shape[0])
-    p_BV = p_BV.contiguous()
-    arrays = p_BV, p_BV.view(torch.int64), u_B, *cuts, token_B
-    draw_all(*(x.numpy() for x in arrays), runs)
+    match_threads()
+    runs = min(torch.get_num_threads(), 1 + logits_BV.numel() // MANY)
+    token_B = torch.empty(logits_BV.shape[0], dtype=torch.int64)
+    z = logits_BV.contiguous().numpy()
+    # argmax takes NaN for the highest, so that the loops see every damaged row at it. numpy's is vectorised.
+    draw_all(z, z.argmax(axis=1), *(x_B.numpy() for x_B in rows), token_B.numpy(), runs)
     return token_B
