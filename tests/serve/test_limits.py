@@ -1,4 +1,4 @@
-"""Who leaves early frees pages; who comes too many is told so; SIGTERM drains; a kill breaks nothing."""
+"""Who leaves early frees pages; who comes too many is told so; a kill breaks nothing."""
 
 import contextlib
 import json
@@ -138,50 +138,3 @@ def test_a_server_ends_with_whoever_started_it() -> None:
             return file.read().rsplit(")", 1)[1].split()[0] == "Z"
 
     until(gone, 90)
-
-
-def until_nobody_listens(base: str) -> list[httpx.Response]:
-    """Ask for new work until the connection is refused; the 503s on the way there."""
-    refusals = []
-    end = time.monotonic() + 20
-    while time.monotonic() < end:
-        try:
-            with httpx.stream("POST", f"{base}/v1/completions", json={"prompt": "x"}, timeout=20) as response:
-                response.read()
-                assert response.status_code == 503, response.text
-                refusals.append(response)
-        except httpx.TransportError:
-            return refusals
-    raise AssertionError(f"still listening after {len(refusals)} refusals")
-
-
-def test_sigterm_lets_running_requests_finish_and_the_log_holds_no_texts(tmp_path) -> None:
-    with open(tmp_path / "log", "w+") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "godwit", "serve", "nano", "--port", "0", "--num-pages", "4"],
-            stdout=subprocess.PIPE, stderr=log, text=True,
-        )  # fmt: skip
-        base = server.stdout.readline().split()[0]
-        # No key is set, so only names of this machine are answered.
-        rebound = httpx.get(f"{base}/v1/models", headers={"Host": "evil.example:80"})
-        assert rebound.status_code == 403 and "evil.example" in rebound.json()["error"]["message"]
-        body = {"prompt": "secret words", "max_tokens": 200, "ignore_eos": True, "stream": True}
-        with httpx.stream("POST", f"{base}/v1/completions", json=body, timeout=120) as response:
-            lines = response.iter_lines()
-            told = [next(lines)]
-            server.send_signal(signal.SIGTERM)
-            refusals = until_nobody_listens(base)
-            told += lines
-        told = [line for line in told if line]
-        assert told[-1] == "data: [DONE]" and json.loads(told[-2][6:])["choices"][0]["finish_reason"] == "length"
-        assert server.wait(60) == 0
-        for refused in refusals:
-            error = refused.json()["error"]
-            assert error["code"] == "shutting_down" and 1 <= int(refused.headers["retry-after"]) <= 30
-        log.seek(0)
-        text = log.read()
-    rows = [json.loads(line) for line in text.splitlines()]
-    (row,) = [row for row in rows if row.get("path") == "/v1/completions" and row["status"] == 200]
-    assert row["completion_tokens"] == 200 and row["status"] == 200 and row["prompt_tokens"] > 0
-    assert 0 < row["first_token_seconds"] <= row["seconds"]
-    assert "secret" not in text
