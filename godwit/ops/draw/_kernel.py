@@ -20,8 +20,9 @@ GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 @numba.njit(cache=True, parallel=True)
-def draw_all(z, likeliest, temperature, u, top_p, top_k, min_p, token, runs):  # noqa: ANN001 (compiled: inferred)
-    """Fill `token` (B,), rows divided among `runs` threads; `likeliest` (B,) are ids."""
+def draw_all(z, likeliest, how, token, runs):  # noqa: ANN001 (compiled: inferred)
+    """Fill `token` (B,), rows divided among `runs` threads; `likeliest` (B,) are ids, `how` is `Rows`."""
+    temperature, u, top_p, top_k, min_p = how
     rows = z.shape[0]
     for run in numba.prange(runs):
         p, power = np.empty(z.shape[1]), np.empty(z.shape[1], np.int64)

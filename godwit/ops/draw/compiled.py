@@ -29,5 +29,5 @@ def run(logits_BV: Tensor, rows: Rows) -> Tensor:
     token_B = torch.empty(logits_BV.shape[0], dtype=torch.int64)
     z = logits_BV.contiguous().numpy()
     # argmax takes NaN for the highest, so that the loops see every damaged row at it. numpy's is vectorised.
-    draw_all(z, z.argmax(axis=1), *(x_B.numpy() for x_B in rows), token_B.numpy(), runs)
+    draw_all(z, z.argmax(axis=1), tuple(x_B.numpy() for x_B in rows), token_B.numpy(), runs)
     return token_B
