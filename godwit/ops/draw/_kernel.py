@@ -20,22 +20,28 @@ GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 @numba.njit(cache=True, parallel=True)
-def draw_all(z, likeliest, how, token, runs):  # noqa: ANN001 (compiled: inferred)
-    """Fill `token` (B,), rows divided among `runs` threads; `likeliest` (B,) are ids, `how` is `Rows`."""
-    temperature, u, top_p, top_k, min_p = how
+def draw_in_runs(z, likeliest, how, token, runs):  # noqa: ANN001 (compiled: inferred)
+    """Rows divided among so many threads; see `draw_rows`."""
     rows = z.shape[0]
     for run in numba.prange(runs):
-        p, power = np.empty(z.shape[1]), np.empty(z.shape[1], np.int64)
-        for row in range(rows * run // runs, rows * (run + 1) // runs):
-            top = z[row, likeliest[row]]
-            if not np.isfinite(top):
-                token[row] = -1
-            elif temperature[row] == 0:
-                token[row] = likeliest[row]
-            else:
-                relative(z[row], top, temperature[row], p, power)
-                least, last, whole = find_cut(p, p.view(np.int64), top_p[row], top_k[row], min_p[row])
-                token[row] = invert(p, u[row] * whole, least, last)
+        draw_rows(z, likeliest, how, token, rows * run // runs, rows * (run + 1) // runs)
+
+
+@numba.njit(cache=True)
+def draw_rows(z, likeliest, how, token, start, stop):  # noqa: ANN001
+    """Fill `token` (B,) from row `start` to `stop`; `likeliest` (B,) are ids, `how` is `Rows`."""
+    temperature, u, top_p, top_k, min_p = how
+    p, power = np.empty(z.shape[1]), np.empty(z.shape[1], np.int64)
+    for row in range(start, stop):
+        top = z[row, likeliest[row]]
+        if not np.isfinite(top):
+            token[row] = -1
+        elif temperature[row] == 0:
+            token[row] = likeliest[row]
+        else:
+            relative(z[row], top, temperature[row], p, power)
+            least, last, whole = find_cut(p, p.view(np.int64), top_p[row], top_k[row], min_p[row])
+            token[row] = invert(p, u[row] * whole, least, last)
 
 
 @numba.njit(cache=True, fastmath={"contract"})

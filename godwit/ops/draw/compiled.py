@@ -22,12 +22,16 @@ def why_not(logits_BV: Tensor, rows: Rows) -> str | None:
 def run(logits_BV: Tensor, rows: Rows) -> Tensor:
     """See `godwit.ops.draw.draw`."""
     # numba takes a second to import; only those who draw pay for it.
-    from godwit.ops.draw._kernel import draw_all
+    from godwit.ops.draw._kernel import draw_in_runs, draw_rows
 
-    match_threads()
-    runs = min(torch.get_num_threads(), 1 + logits_BV.numel() // MANY)
     token_B = torch.empty(logits_BV.shape[0], dtype=torch.int64)
     z = logits_BV.contiguous().numpy()
     # argmax takes NaN for the highest, so that the loops see every damaged row at it. numpy's is vectorised.
-    draw_all(z, z.argmax(axis=1), tuple(x_B.numpy() for x_B in rows), token_B.numpy(), runs)
+    given = z, z.argmax(axis=1), tuple(x_B.numpy() for x_B in rows), token_B.numpy()
+    runs = min(torch.get_num_threads(), 1 + logits_BV.numel() // MANY)
+    if runs == 1:
+        draw_rows(*given, 0, len(z))
+    else:
+        match_threads()
+        draw_in_runs(*given, runs)
     return token_B
