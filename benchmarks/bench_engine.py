@@ -1,14 +1,18 @@
 """The engine: many requests against Transformers, a long prompt twice, drafts, what a step costs besides the model.
 
-    python benchmarks/bench_engine.py                       # all four parts, nano, two threads
+    python benchmarks/bench_engine.py                       # all parts, nano, two threads
     python benchmarks/bench_engine.py --parts overhead drafts --threads 1 --json out.json
+    python benchmarks/bench_engine.py --parts drafts --model FOLDER     # a model that has a prediction layer
 
 requests: 32 at once, four shared beginnings, mixed lengths, greedy; the same weights in Transformers, one by one and in
     left-padded batches of 8, sides in turn by quarters. Its own continuous batching (`generate_batch`) is tried too; it
     refuses this family, and its cache cannot hold latent attention (said with its own words).
 prefix: seconds to the first token of an 8K prompt, and of the same again.
-drafts: nano has no prediction layer, so a small model learns one text by heart here first; one request, with drafts.
+drafts: one request by different numbers of drafts. A model with a prediction layer goes on, greedily, behind passages
+    of source code, one line each; nano has none, so a small model learns one text by heart here first.
 overhead: 16 requests decode; the share of a step outside the decoder, and outside decoder and sampler.
+deterministic: the 32 requests of the first part with and without deterministic mode.
+compile: decoding steps of the ordinary modules, plain and with each layer under torch.compile, and the compiled step.
 """
 
 import argparse
@@ -30,8 +34,10 @@ from godwit.engine.params import SamplingParams
 from godwit.models.bundled import resolve
 from godwit.models.decoder import Decoder
 from godwit.models.families import config_from_hf
+from godwit.models.generate import prefill
 from godwit.models.init import build
 from godwit.models.weights import load
+from godwit.ops.backends import use
 from godwit.text.tokenizer import Tokenizer
 
 NUM_REQUESTS, QUARTERS, STATIC = 32, 4, 8
@@ -59,9 +65,10 @@ def requests(tokenizer: Tokenizer) -> list[Request]:
     return [(heads[n % 4] + tails[n], 16 + 13 * n % 31) for n in range(NUM_REQUESTS)]
 
 
-def serve(model: Decoder, tokenizer: Tokenizer, many: list[Request]) -> dict[str, Any]:
+def serve(model: Decoder, tokenizer: Tokenizer, many: list[Request], *, deterministic: bool = False) -> dict[str, Any]:
     """All through a fresh engine: seconds, first-token times, texts."""
-    engine = Engine(model, tokenizer=tokenizer, config=EngineConfig(max_num_seqs=NUM_REQUESTS))
+    config = EngineConfig(max_num_seqs=NUM_REQUESTS, deterministic=deterministic)
+    engine = Engine(model, tokenizer=tokenizer, config=config)
     start, first, texts = time.perf_counter(), {}, {}
     for prompt, count in many:
         name = engine.add(prompt, SamplingParams(max_tokens=count, temperature=0, ignore_eos=True))
@@ -123,11 +130,11 @@ def static(theirs: Any, many: list[Request]) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - start, "first": first, "texts": texts}
 
 
-def bench_requests(model: Decoder, tokenizer: Tokenizer) -> dict[str, Any]:
+def bench_requests(model: Decoder, tokenizer: Tokenizer, folder: Path) -> dict[str, Any]:
     """Sides in turn by quarters; ours does all 32 each time."""
     import transformers
 
-    theirs = transformers.AutoModelForCausalLM.from_pretrained(resolve("nano"), attn_implementation="sdpa").eval()
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(folder, attn_implementation="sdpa").eval()
     many, found = requests(tokenizer), {}
     try:
         theirs.generate_batch(inputs=[many[0][0]], progress_bar=False)
@@ -210,37 +217,86 @@ def learn(tokenizer: Tokenizer, seconds: float) -> tuple[Decoder, list[int]]:
     return model.eval(), text
 
 
-def bench_drafts(tokenizer: Tokenizer, seconds: float) -> dict[str, Any]:
-    """One request of 128 tokens by different numbers of drafts, sides in turn; the texts must be the same."""
-    model, text = learn(tokenizer, seconds)
+def bench_drafts(model: Decoder, tokenizer: Tokenizer, seconds: float) -> dict[str, Any]:
+    """By prompt: speed-up and acceptance length for different numbers of drafts."""
+    if not model.config.num_nextn_predict_layers:
+        small, text = learn(tokenizer, seconds)
+        return {"by heart": with_drafts(small, tokenizer, text[:32])}
+    text = text_tokens(tokenizer)
+    prompts = {f"tokens {at} to {at + 250}": text[at : at + 250] for at in range(0, 6000, 1000)}
+    return {name: with_drafts(model, tokenizer, prompt) for name, prompt in prompts.items()}
+
+
+def with_drafts(model: Decoder, tokenizer: Tokenizer, prompt: list[int]) -> dict[str, str]:
+    """128 tokens by 0 to 3 drafts, sides in turn; the texts must be the same."""
     params = SamplingParams(max_tokens=128, temperature=0, ignore_eos=True)
     engines = {
         drafts: Engine(
             model, tokenizer=tokenizer, config=EngineConfig(speculate=drafts, num_pages=16, prefix_cache=False)
         )
-        for drafts in range(5)
+        for drafts in range(4)
     }
     times: dict[int, list[float]] = {drafts: [] for drafts in engines}
     texts = set()
     for turn in range(6):
         for drafts, engine in engines.items():
-            engine.add(text[:32], params)
-            tokens, start = [], time.perf_counter()
+            engine.add(prompt, params)
+            # The prompt's own step is the same for all.
+            tokens = [token for delta in engine.step() for token in delta.token_ids]
+            start = time.perf_counter()
             while engine.has_work:
                 tokens += [token for delta in engine.step() for token in delta.token_ids]
             if turn:
                 times[drafts].append(time.perf_counter() - start)
             texts.add(tuple(tokens))
     assert len(texts) == 1, "drafts changed the text"
-    found: dict[str, Any] = {"knows": sum(a == b for a, b in zip(*texts, text[32:]))}
     plain = statistics.median(times[0])
+    found = {}
     for drafts, engine in engines.items():
-        stats, taken = engine.stats(), statistics.median(times[drafts])
+        taken = statistics.median(times[drafts])
         # The prompt's step and those that decode: six times 127 tokens came from the latter.
-        found[f"{drafts} drafts"] = {
-            "tokens_per_second": 128 / taken, "speedup": plain / taken, "accept_length": 6 * 127 / (stats.num_steps - 6)
-        }  # fmt: skip
+        length = 6 * 127 / (engine.stats().num_steps - 6)
+        found[f"{drafts} drafts"] = f"{127 / taken:.0f} tokens/s, {plain / taken:.2f}x, {length:.2f} tokens a step"
     return found
+
+
+def bench_deterministic(model: Decoder, tokenizer: Tokenizer) -> dict[str, float]:
+    """Tokens a second, sides in turn; medians."""
+    many, seconds = requests(tokenizer), {False: [], True: []}
+    serve(model, tokenizer, many[:4])
+    for _ in range(QUARTERS):
+        for deterministic, taken in seconds.items():
+            taken.append(serve(model, tokenizer, many, deterministic=deterministic)["seconds"])
+    plain, fixed = (statistics.median(taken) for taken in seconds.values())
+    tokens = sum(count for _, count in many)
+    return {"plain": tokens / plain, "deterministic": tokens / fixed, "slower": fixed / plain}
+
+
+def bench_compile(model: Decoder, tokenizer: Tokenizer) -> dict[str, float]:
+    """Milliseconds of a step of 16 sequences of 300 tokens, sides in turn; medians."""
+    text, cache = text_tokens(tokenizer), model.new_cache(num_pages=16 * 3)
+    sequences = [cache.open() for _ in range(16)]
+    prefill(model, cache, sequences, [text[300 * n : 300 * n + 300] for n in range(16)])
+    tokens_T = torch.tensor(text[:16])
+    forwards = {"modules": [layer.forward for layer in model.decoder_layers()]}
+    start = time.perf_counter()
+    forwards["torch.compile"] = [torch.compile(layer.forward, dynamic=True) for layer in model.decoder_layers()]
+    times: dict[str, list[float]] = {name: [] for name in ("compiled step", *forwards)}
+    found = {}
+    for turn in range(25):
+        for name, taken in times.items():
+            for layer, forward in zip(model.decoder_layers(), forwards.get(name, forwards["modules"]), strict=True):
+                layer.forward = forward
+            before = time.perf_counter()
+            # Asking for a backend by name leaves the compiled step out; this one is what is chosen anyway.
+            with use(**({} if name == "compiled step" else {"experts": "grouped"})):
+                model.extend(tokens_T, cache, sequences)
+            taken.append(time.perf_counter() - before)
+        if turn == 0:
+            found["seconds until torch.compile is done"] = time.perf_counter() - start
+    for layer, forward in zip(model.decoder_layers(), forwards["modules"], strict=True):
+        layer.forward = forward
+    return found | {name: 1000 * statistics.median(taken[5:]) for name, taken in times.items()}
 
 
 def bench_overhead(model: Decoder, tokenizer: Tokenizer) -> dict[str, float]:
@@ -278,8 +334,9 @@ def show(name: str, value: object, indent: str = "") -> None:
 def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parts = ("requests", "prefix", "drafts", "overhead")
+    parts = ("requests", "prefix", "drafts", "overhead", "deterministic", "compile")
     parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
+    parser.add_argument("--model", default="nano", help="a bundled model or a Hugging Face folder")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3, help="prompts of the prefix part")
     parser.add_argument("--learn", type=float, default=60, help="seconds at most to learn the text for drafts")
@@ -287,12 +344,15 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     print(f"{options.threads} threads, load {os.getloadavg()[0]:.1f} before the start")
-    model, tokenizer = load(resolve("nano")).eval(), Tokenizer.load(resolve("nano"))
+    folder = resolve(options.model)
+    model, tokenizer = load(folder).eval(), Tokenizer.load(folder)
     calls: dict[str, Callable[[], dict[Any, Any]]] = {
-        "requests": lambda: bench_requests(model, tokenizer),
+        "requests": lambda: bench_requests(model, tokenizer, folder),
         "prefix": lambda: bench_prefix(model, tokenizer, options.repeats),
-        "drafts": lambda: bench_drafts(tokenizer, options.learn),
+        "drafts": lambda: bench_drafts(model, tokenizer, options.learn),
         "overhead": lambda: bench_overhead(model, tokenizer),
+        "deterministic": lambda: bench_deterministic(model, tokenizer),
+        "compile": lambda: bench_compile(model, tokenizer),
     }
     results = {}
     for part in options.parts:

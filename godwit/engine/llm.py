@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from godwit.base.errors import GodwitError
+from godwit.base.interrupt import whole_step
 from godwit.base.progress import Progress
 from godwit.engine.config import EngineConfig
 from godwit.engine.engine import Engine
@@ -132,15 +133,17 @@ class LLM:
     def _next(self, name: str) -> list[Delta]:
         """The request's next deltas; steps of the engine serve everybody, so what is for others is kept for them."""
         while not self._inbox[name]:
-            for delta in self.engine.step():
-                if delta.request_id in self._inbox:
-                    self._inbox[delta.request_id].append(delta)
+            with whole_step():
+                for delta in self.engine.step():
+                    if delta.request_id in self._inbox:
+                        self._inbox[delta.request_id].append(delta)
         deltas, self._inbox[name] = self._inbox[name], []
         return deltas
 
     def _drop(self, name: str) -> None:
-        self.engine.abort(name)
-        del self._inbox[name]
+        with whole_step():
+            self.engine.abort(name)
+            del self._inbox[name]
 
     def ids(self, prompt: Prompt) -> list[int]:
         """Token ids of a prompt."""

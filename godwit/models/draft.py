@@ -12,7 +12,7 @@ Letters: T tokens, S sequences, D hidden, K rows attended to.
 """
 
 from collections.abc import Sequence as Many
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from godwit.base.errors import GodwitError
 from godwit.models.extend import step_of
 from godwit.models.step import CompiledStep, LayerStep
 from godwit.nn.attention import AttnInput
-from godwit.nn.cache import Cache, Extension, LayerCache, LayerExtension
+from godwit.nn.cache import NOT_FINITE, Cache, Extension, LayerCache, LayerExtension
 from godwit.nn.layer import PredictionLayer
 from godwit.nn.pages import PAGE, Sequence
 from godwit.nn.step import weights
@@ -75,30 +75,31 @@ class Drafter:
         ends = np.cumsum(counts) - 1
         drafts: list[list[int]] = [[] for _ in sequences]
         going = [number for number, want in enumerate(wanted) if want]
-        last = torch.tensor([int(ends[number]) for number in going], dtype=torch.int64, device=hidden_TD.device)
-        hidden_SD, rows_SK = out_TD[last], None if rows_TK is None else rows_TK[last]
+        hidden_SD, rows_SK = (_at(x_TX, [int(ends[number]) for number in going]) for x_TX in (out_TD, rows_TK))
         for step in range(1, self.num_drafts + 1):
             if not going:
                 break
             for number, token in zip(going, self._likeliest(hidden_SD), strict=True):
                 drafts[number].append(token)
+            if step == self.num_drafts:
+                break
             # A guess has a row only in a page that its sequence has anyway.
             stay = [
                 place
                 for place, number in enumerate(going)
-                if step < self.num_drafts and sequences[number].length + step <= len(sequences[number].pages) * PAGE
+                if sequences[number].length + step <= len(sequences[number].pages) * PAGE
             ]
             going = [going[place] for place in stay]
             if not going:
                 break
-            kept = torch.tensor(stay, dtype=torch.int64, device=hidden_SD.device)
+            hidden_SD, rows_SK = _at(hidden_SD, stay), _at(rows_SK, stay)
             group = [sequences[number] for number in going]
             at = [sequence.length + step - 1 for sequence in group]
             if rows_SK is not None:
                 new = torch.tensor([one.pages[end // PAGE] * PAGE + end % PAGE for one, end in zip(group, at)])
-                rows_SK = torch.cat((rows_SK[kept], new.to(rows_SK).unsqueeze(1)), dim=1)
+                rows_SK = torch.cat((rows_SK, new.to(rows_SK).unsqueeze(1)), dim=1)
             guesses = [drafts[number][-1] for number in going]
-            hidden_SD, _ = self._run(hidden_SD[kept], guesses, group, at, (1,) * len(group), rows_SK)
+            hidden_SD, _ = self._run(hidden_SD, guesses, group, at, (1,) * len(group), rows_SK)
         return drafts
 
     def _likeliest(self, hidden_SD: Tensor) -> list[int]:
@@ -136,6 +137,13 @@ class Drafter:
         return output.x_TD, output.index_TK
 
 
+def _at(x_TX: Any, places: list[int]) -> Any:
+    """Rows of a tensor, or None of None; one row without a copy."""
+    if x_TX is None or len(places) == 1:
+        return None if x_TX is None else x_TX[places[0] : places[0] + 1]
+    return x_TX[torch.tensor(places, dtype=torch.int64, device=x_TX.device)]
+
+
 class _Compiled:
     """The prediction layer by the compiled loops, for a few tokens on a CPU."""
 
@@ -144,9 +152,7 @@ class _Compiled:
         self.step = step
         self.own = LayerStep.of(layer, pool, indexer=indexer)
         self.reusing = LayerStep.of(layer, pool, indexer=None)
-        self.eh = weights.array(layer.eh_proj.weight)
-        norms = (layer.enorm, layer.hnorm, layer.shared_head.norm)
-        self.norms = [(weights.array(norm.weight), np.float32(norm.eps)) for norm in norms]
+        self.weights = weights.prediction(layer)
 
     def __call__(
         self,
@@ -171,9 +177,18 @@ class _Compiled:
             rows = np.empty((tokens_T.shape[0], topk if topk is not None and sparse else most), np.int32)
             if not sparse:
                 all_rows(place.page, place.table, place.document, place.visible, rows)
-        (enorm, hnorm, head) = self.norms
-        embedded = _kernel.normalised(self.step.embed[tokens_T.numpy()], *enorm)
-        joined = np.concatenate((embedded, _kernel.normalised(np.ascontiguousarray(hidden_TD.numpy()), *hnorm)), axis=1)
-        x = _kernel.multiplied(self.eh, joined)
-        one.run(x, place, rows, runs, sparse)
-        return torch.from_numpy(_kernel.normalised(x, *head)), torch.from_numpy(rows) if sparse else None
+        blocks = self.weights, one.latent, one.index, one.feed
+        out, finite = _kernel.prediction(
+            self.step.embed[tokens_T.numpy()],
+            np.ascontiguousarray(hidden_TD.numpy()),
+            *blocks,
+            place,
+            one.pool,
+            one.tiles,
+            rows,
+            runs,
+            sparse,
+        )
+        if not finite:
+            raise GodwitError(NOT_FINITE)
+        return torch.from_numpy(out), torch.from_numpy(rows) if sparse else None

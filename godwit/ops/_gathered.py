@@ -15,20 +15,20 @@ GROUP = 8
 
 @operation
 def dots(typing, x, rows, place, n, scale, result):  # noqa: ANN001 (numba passes its own types)
-    """result[j] = scale x . rows[place[j]] for j < n; may write PAD - 1 numbers behind the n-th."""
+    """result[j] = scale x . rows[place[j]], of as many columns as x has, for j < n; may write PAD - 1 behind the n-th."""
     return types.void(x, rows, place, types.int64, types.float32, result), _emit_dots
 
 
 def _emit_dots(context, builder, signature, arguments):  # noqa: ANN001
     emit, one = Emitter(builder), Emitter(builder, lanes=1)
     arrays = [pointer_and_shape(context, builder, signature.args[n], arguments[n]) for n in (0, 1, 2, 5)]
-    (x, (width,)), (rows, _), (place, _), (result, _) = arrays
+    (x, (width,)), (rows, (_, stride)), (place, _), (result, _) = arrays
     whole = builder.and_(width, int64(-LANES))
     scale = emit.splat(arguments[4])
 
     def group(j):  # noqa: ANN001
         """Sums by lanes of the products with rows j, j + 1, ...; columns behind the last whole vector in lane 0."""
-        starts = [emit.at(rows, builder.mul(emit.number(place, builder.add(j, int64(r))), width)) for r in range(GROUP)]
+        starts = [emit.at(rows, builder.mul(emit.number(place, builder.add(j, int64(r))), stride)) for r in range(GROUP)]
 
         def add(lanes, d, sums):  # noqa: ANN001
             factor = lanes.load(emit.at(x, d))
@@ -52,13 +52,16 @@ def _emit_dots(context, builder, signature, arguments):  # noqa: ANN001
 
 @operation
 def add_rows(typing, weight, rows, place, n, result):  # noqa: ANN001
-    """result += sum_j weight[j] rows[place[j]]; the weights behind the n-th are zero."""
+    """result += sum_j weight[j] rows[place[j]], of as many columns as result has; the weights behind the n-th are zero.
+
+    Where n is a multiple of GROUP, none behind it is read.
+    """
     return types.void(weight, rows, place, types.int64, result), _emit_add_rows
 
 
 def _emit_add_rows(context, builder, signature, arguments):  # noqa: ANN001
     arrays = [pointer_and_shape(context, builder, signature.args[n], arguments[n]) for n in (0, 1, 2, 4)]
-    (weight, _), (rows, _), (place, _), (result, (width,)) = arrays
+    (weight, _), (rows, (_, stride)), (place, _), (result, (width,)) = arrays
     done = int64(0)
     # As many columns at a time as there are left; the fewer, the more rows, so that always GROUP sums are at work.
     for lanes, side in ((LANES, 4), (LANES, 2), (LANES, 1), (1, 1)):
@@ -72,7 +75,7 @@ def _emit_add_rows(context, builder, signature, arguments):  # noqa: ANN001
                 added = list(sums)
                 for r in range(at_once):
                     number = builder.add(j, int64(r))
-                    source = emit.at(rows, builder.add(builder.mul(emit.number(place, number), width), d))
+                    source = emit.at(rows, builder.add(builder.mul(emit.number(place, number), stride), d))
                     factor = emit.splat(emit.number(weight, number))
                     for v in range(side):
                         value = emit.load(source, v * emit.lanes)

@@ -147,11 +147,14 @@ async def _deltas(server: ServerState, job: Job, name: str) -> AsyncGenerator[tu
 
 @asynccontextmanager
 async def _time_limit(server: ServerState, record: Record) -> AsyncIterator[None]:
-    """What is left of a request's time; and engine errors as they are to be told."""
+    """What is left of a request's time and of the server's; and engine errors as they are to be told."""
     try:
-        async with asyncio.timeout(server.config.request_seconds - record.elapsed()):
+        async with server.time_limit(server.config.request_seconds - record.elapsed()):
             yield
     except TimeoutError as error:
+        if server.closed:
+            record.ended = "shut_down"
+            raise server.shutting_down() from error
         record.ended = "timeout"
         raise ApiError(
             f"the answer took more than {server.config.request_seconds:g} s; ask for fewer tokens (max_tokens)",

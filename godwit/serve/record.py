@@ -29,7 +29,7 @@ class Record:
     first_token_seconds: float | None = None
     seconds: float = 0.0
     ended: str | None = None
-    """How it ended, if not by its answer: client_gone, slow_reader, timeout, error."""
+    """How it ended, if not by its answer: client_gone, slow_reader, timeout, shut_down, error."""
     error: str | None = None
     prompt: Any = None
     answer: Any = None

@@ -1,12 +1,14 @@
 """Run a server in this process until it is told to stop.
 
-SIGTERM or Ctrl-C: no new connections, running requests finish (for `drain_seconds`), then it ends with code 0. A second
-signal ends it at once. The address is printed on stdout when the server answers; everything else goes to stderr.
+SIGTERM or Ctrl-C: no new connections, running requests finish (those that take longer than `drain_seconds` are told
+so), then it ends with code 0. A second signal ends it at once. The address is printed on stdout when the server
+answers; everything else goes to stderr.
 """
 
 import asyncio
 import contextlib
 import dataclasses
+import math
 import os
 import signal
 import socket
@@ -38,6 +40,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _KEEP_ALIVE_SECONDS = 30
 # Connections beyond this get 503 from uvicorn before a byte of them is read.
 _MAX_CONNECTIONS = 2048
+# What an answer that is cut off has for saying so, after `drain_seconds`.
+_LAST_WORDS_SECONDS = 3
 
 
 def make_state(folder: Path, *, config: ServeConfig, engine: EngineConfig) -> ServerState:
@@ -85,7 +89,7 @@ def serve(folder: Path, *, config: ServeConfig, engine: EngineConfig, until_stdi
         log_config=None,
         server_header=False,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=int(config.drain_seconds) or 1,
+        timeout_graceful_shutdown=math.ceil(config.drain_seconds) + _LAST_WORDS_SECONDS,
         limit_concurrency=_MAX_CONNECTIONS,
     )
     server = _Server(settings, state)
@@ -100,9 +104,11 @@ class _Server(uvicorn.Server):
     def __init__(self, settings: uvicorn.Config, state: ServerState):
         super().__init__(settings)
         self._state = state
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def run_on(self, listener: socket.socket) -> None:
         """Serve on a socket that listens already."""
+        self._loop = asyncio.get_running_loop()
         running = asyncio.ensure_future(self.serve([listener]))
         while not self.started and not running.done():
             await asyncio.sleep(0.02)
@@ -122,7 +128,8 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal drains, the second leaves at once."""
-        self._state.draining = True
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._state.drain)
         if self.should_exit:
             self.force_exit = True
         self.should_exit = True

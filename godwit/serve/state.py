@@ -1,6 +1,9 @@
 """What all requests share: the engine, the model's words, and how many are at work."""
 
+import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from godwit import __version__
@@ -34,6 +37,8 @@ class ServerState:
     draining: bool = False
     num_choices: int = 0
     _mean_seconds: float = 1.0
+    _closes: float | None = None
+    _limits: set[asyncio.Timeout] = field(default_factory=set)
 
     @property
     def max_model_len(self) -> int:
@@ -62,10 +67,7 @@ class ServerState:
                 status=503, kind="server_error", code="engine_stopped",
             )  # fmt: skip
         if self.draining:
-            raise ApiError(
-                "the server is shutting down; ask another one, or this one when it is back",
-                status=503, kind="server_error", code="shutting_down", retry_after=self.config.drain_seconds,
-            )  # fmt: skip
+            raise self.shutting_down()
         room = self.engine.engine.config.max_num_seqs + self.config.max_queue
         if self.num_choices + num_choices > room:
             raise ApiError(
@@ -73,6 +75,38 @@ class ServerState:
                 status=429, kind="rate_limit_error", code="queue_full", retry_after=self._wait(),
             )  # fmt: skip
         self.num_choices += num_choices
+
+    def shutting_down(self) -> ApiError:
+        """What those are told who come now, and those whose answers are not whole when it closes."""
+        return ApiError(
+            "the server is shutting down; ask another one, or this one when it is back",
+            status=503, kind="server_error", code="shutting_down", retry_after=self.config.drain_seconds,
+        )  # fmt: skip
+
+    def drain(self) -> None:
+        """Take nothing more, and close in `drain_seconds`; to be called in the event loop."""
+        self.draining = True
+        if self._closes is None:
+            self._closes = asyncio.get_running_loop().time() + self.config.drain_seconds
+            for limit in self._limits:
+                if not limit.expired():
+                    limit.reschedule(min(self._closes, limit.when() or self._closes))
+
+    @property
+    def closed(self) -> bool:
+        """Whether the time for draining is over."""
+        return self._closes is not None and asyncio.get_running_loop().time() >= self._closes
+
+    @asynccontextmanager
+    async def time_limit(self, seconds: float) -> AsyncIterator[None]:
+        """As `asyncio.timeout`, but the server's closing ends it too."""
+        end = asyncio.get_running_loop().time() + seconds
+        async with asyncio.timeout_at(end if self._closes is None else min(end, self._closes)) as limit:
+            self._limits.add(limit)
+            try:
+                yield
+            finally:
+                self._limits.discard(limit)
 
     def leave(self, num_choices: int, seconds: float) -> None:
         """Let them go; `seconds` is how long the request took."""

@@ -211,6 +211,19 @@ def test_the_compiled_step_takes_latent_models_and_equals_the_blocks(case: str) 
     assert not torch.equal(results[0], results[1])
 
 
+@pytest.mark.parametrize("heads", [1, 2, 3, 5, 6])
+def test_the_compiled_step_takes_any_number_of_heads(heads: int) -> None:
+    model = spread_model("glm5", num_attention_heads=heads, num_key_value_heads=heads)
+    results = []
+    for asked in ({}, {"experts": "reference"}):
+        cache = model.new_cache(num_pages=1)
+        sequence = cache.open()
+        with use(**asked):
+            outputs = [model.extend(tokens(18, seed=3)[step : step + 3], cache, sequence) for step in range(0, 18, 3)]
+        results.append(torch.cat([output.logits_SV for output in outputs]))
+    torch.testing.assert_close(results[0], results[1], atol=1e-5, rtol=0)
+
+
 def test_weights_changed_in_place_are_seen_and_others_models_are_refused() -> None:
     model = spread_model("flash")
     cache, sequence = new_pair(model)

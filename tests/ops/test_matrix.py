@@ -11,6 +11,7 @@ import torch
 from godwit.base.errors import GodwitError
 from godwit.ops import (
     attention,
+    draw,
     experts,
     index_topk,
     index_topk_paged,
@@ -31,6 +32,7 @@ OPS: dict[str, Op] = {
     "index_topk_paged": index_topk_paged._OP,  # its parity is in test_index_topk_paged.py
     "indexer_kl": indexer_kl._OP,  # its parity is in test_indexer_kl.py
     "rotate": rotate._OP,  # its parity is in test_rotate.py
+    "draw": draw._OP,  # its parity is in test_draw.py
     "experts": experts._OP,
     "sparse_mla": sparse_mla._OP,
     "index_two_level": index_two_level._OP,

@@ -1,4 +1,4 @@
-"""Who leaves early frees pages; who comes too many is told so; SIGTERM drains; a kill breaks nothing."""
+"""Who leaves early frees pages; who comes too many is told so; a kill breaks nothing."""
 
 import contextlib
 import json
@@ -138,31 +138,3 @@ def test_a_server_ends_with_whoever_started_it() -> None:
             return file.read().rsplit(")", 1)[1].split()[0] == "Z"
 
     until(gone, 90)
-
-
-def test_sigterm_lets_running_requests_finish_and_the_log_holds_no_texts(tmp_path) -> None:
-    with open(tmp_path / "log", "w+") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "godwit", "serve", "nano", "--port", "0", "--num-pages", "4"],
-            stdout=subprocess.PIPE, stderr=log, text=True,
-        )  # fmt: skip
-        base = server.stdout.readline().split()[0]
-        # No key is set, so only names of this machine are answered.
-        rebound = httpx.get(f"{base}/v1/models", headers={"Host": "evil.example:80"})
-        assert rebound.status_code == 403 and "evil.example" in rebound.json()["error"]["message"]
-        body = {"prompt": "secret words", "max_tokens": 200, "ignore_eos": True, "stream": True}
-        with httpx.stream("POST", f"{base}/v1/completions", json=body, timeout=120) as response:
-            lines = response.iter_lines()
-            told = [next(lines)]
-            server.send_signal(signal.SIGTERM)
-            told += lines
-        told = [line for line in told if line]
-        assert told[-1] == "data: [DONE]" and json.loads(told[-2][6:])["choices"][0]["finish_reason"] == "length"
-        assert server.wait(60) == 0
-        log.seek(0)
-        text = log.read()
-    rows = [json.loads(line) for line in text.splitlines()]
-    (row,) = [row for row in rows if row.get("path") == "/v1/completions"]
-    assert row["completion_tokens"] == 200 and row["status"] == 200 and row["prompt_tokens"] > 0
-    assert 0 < row["first_token_seconds"] <= row["seconds"]
-    assert "secret" not in text

@@ -7,7 +7,7 @@ Examples:
   godwit generate nano - < story.txt
 
 MODEL is a bundled model, a Hugging Face folder or the folder of a finished run. One prompt is written as it comes,
-several run together and are written at the end. A prompt of - is read from standard input.
+several run together and are written at the end. A prompt of - is read from standard input. Ctrl-C stops it.
 """
 
 import json
@@ -72,11 +72,13 @@ def run(arguments: list[str]) -> int:
 def _stream(llm: "LLM", prompt: str, params: "SamplingParams") -> None:
     print(prompt, end="", flush=True)
     watch = Stopwatch()
-    for delta in llm.stream(prompt, params):
-        watch.count(len(delta.token_ids))
-        print(delta.text, end="", flush=True)
-    print(flush=True)
-    watch.say()
+    try:
+        for delta in llm.stream(prompt, params):
+            watch.count(len(delta.token_ids))
+            print(delta.text, end="", flush=True)
+    finally:
+        print(flush=True)
+        watch.say()
 
 
 def _read() -> str:

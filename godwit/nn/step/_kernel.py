@@ -28,7 +28,7 @@ def layer(x, latent, index, feed, place, pool, tiles, rows, num_runs, sparse):  
     c_q = multiplied(latent.q_a, normed)
     add_bias(c_q, latent.q_a_bias)
     c_q = normalised(c_q, latent.q_a_norm, LATENT_NORM_EPS)
-    q = np.zeros((num_tokens, heads + -heads % 4, pool.shape[1]), np.float32)
+    q = np.zeros((num_tokens, heads, pool.shape[1]), np.float32)
     latents(normed, c_q, latent, place, pool, q)
     finite = True
     if index.wk.shape[0] > 0:
@@ -50,6 +50,22 @@ def layer(x, latent, index, feed, place, pool, tiles, rows, num_runs, sparse):  
     add(x, projected)
     add_feed_forward(x, feed)
     return finite
+
+
+@numba.njit(cache=True)
+def prediction(embedded, hidden, w, latent, index, feed, place, pool, tiles, rows, num_runs, sparse):  # noqa: ANN001
+    """The prediction layer: states behind its norm (T, D) of tokens' embeddings and the states before them.
+
+    None of it counts (and the second of the pair is False) where the index keys hold NaN or Inf.
+    """
+    width = hidden.shape[1]
+    joined = np.empty((hidden.shape[0], 2 * width), np.float32)
+    for t in range(hidden.shape[0]):
+        normalise(embedded[t], w.enorm, w.eps, joined[t, :width])
+        normalise(hidden[t], w.hnorm, w.eps, joined[t, width:])
+    x = multiplied(w.eh, joined)
+    finite = layer(x, latent, index, feed, place, pool, tiles, rows, num_runs, sparse)
+    return normalised(x, w.norm, w.eps), finite
 
 
 @numba.njit(cache=True)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from godwit.nn.indexer import Indexer
-from godwit.nn.layer import DecoderLayer
+from godwit.nn.layer import DecoderLayer, PredictionLayer
 from godwit.nn.mla import MultiHeadLatentAttention
 from godwit.nn.mlp import GatedMLP
 from godwit.nn.moe import MixtureOfExperts
@@ -67,6 +67,16 @@ class Feed(NamedTuple):
     num_groups: int
     kept_groups: int
     normalised: bool
+
+
+class Prediction(NamedTuple):
+    """Norms of embeddings, states and the output, and what joins the first two; the norms have one `eps`."""
+
+    enorm: np.ndarray
+    hnorm: np.ndarray
+    eh: np.ndarray
+    norm: np.ndarray
+    eps: np.float32
 
 
 class Place(NamedTuple):
@@ -162,6 +172,17 @@ def feed(layer: DecoderLayer) -> Feed:
         num_groups=gate.n_group,
         kept_groups=gate.topk_group,
         normalised=gate.norm_topk_prob,
+    )
+
+
+def prediction(layer: PredictionLayer) -> Prediction:
+    """Of what a prediction layer has besides a decoder layer's blocks."""
+    return Prediction(
+        enorm=array(layer.enorm.weight),
+        hnorm=array(layer.hnorm.weight),
+        eh=array(layer.eh_proj.weight),
+        norm=array(layer.shared_head.norm.weight),
+        eps=np.float32(layer.enorm.eps),
     )
 
 

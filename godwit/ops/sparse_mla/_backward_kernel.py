@@ -25,16 +25,15 @@ def query_gradients(q, c, index, dout, lse, delta, weight, dweight, dq):  # noqa
     for i in numba.prange(q.shape[0]):
         place = np.zeros(index.shape[1] + PAD, np.int64)
         n = places(index[i], place)
-        for h in range(0, q.shape[1], 4):
-            p, ds = weight[i, h : h + 4], dweight[i, h : h + 4]
-            scores(q[i, h : h + 4], c, place, n, p)
-            scores(dout[i, h : h + 4], c, place, n, ds)
-            for g in range(4):
-                exponentials(p[g], n, lse[i, h + g])
-                for j in range(n):
-                    ds[g, j] = p[g, j] * (ds[g, j] - delta[i, h + g])
-                ds[g, n : n + PAD] = 0
-            sums(ds, c, place, n, dq[i, h : h + 4])
+        p, ds = weight[i], dweight[i]
+        scores(q[i], c, place, n, p)
+        scores(dout[i], c, place, n, ds)
+        for h in range(q.shape[1]):
+            exponentials(p[h], n, lse[i, h])
+            for j in range(n):
+                ds[h, j] = p[h, j] * (ds[h, j] - delta[i, h])
+            ds[h, n : n + PAD] = 0
+        sums(ds, c, place, n, dq[i])
 
 
 @numba.njit(parallel=True, cache=True)
