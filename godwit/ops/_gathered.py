@@ -15,7 +15,7 @@ GROUP = 8
 
 @operation
 def dots(typing, x, rows, place, n, scale, result):  # noqa: ANN001 (numba passes its own types)
-    """result[j] = scale x . rows[place[j]], of as many columns as x has, for j < n; may write PAD - 1 behind the n-th."""
+    """result[j] = scale x . rows[place[j]], as many columns as x has, for j < n; may write PAD - 1 behind the n-th."""
     return types.void(x, rows, place, types.int64, types.float32, result), _emit_dots
 
 
@@ -28,7 +28,9 @@ def _emit_dots(context, builder, signature, arguments):  # noqa: ANN001
 
     def group(j):  # noqa: ANN001
         """Sums by lanes of the products with rows j, j + 1, ...; columns behind the last whole vector in lane 0."""
-        starts = [emit.at(rows, builder.mul(emit.number(place, builder.add(j, int64(r))), stride)) for r in range(GROUP)]
+        starts = [
+            emit.at(rows, builder.mul(emit.number(place, builder.add(j, int64(r))), stride)) for r in range(GROUP)
+        ]
 
         def add(lanes, d, sums):  # noqa: ANN001
             factor = lanes.load(emit.at(x, d))
