@@ -21,8 +21,10 @@ from typing import Any
 
 from godwit.base.errors import GodwitError, RunStoppedError
 
-START_SECONDS = 300.0
+# A first start compiles loops: a minute of one core, and many where others want it too. A child that ends is noticed.
+START_SECONDS = 900.0
 STOP_SECONDS = 40.0
+FIRST_START = "starting its server; the first time on a machine that takes a minute or more, while loops are compiled"
 _LOG_TAIL = 2000  # characters of the child's log that an error shows
 
 

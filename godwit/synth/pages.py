@@ -69,7 +69,7 @@ def _first(made: Made, chunks: Sequence[Sequence[bytes]], gone: Sequence[bytes],
         _POLICY,
         f"<h1>{html.escape(name)}: {spool.num_kept:,} rows</h1>",
         f'<p class="note">{html.escape(made.pipeline.about)} From {made.num_source:,} input rows; '
-        f"{spool.num_rejected:,} were left out.</p>",
+        f"{spool.num_rejected:,} {'was' if spool.num_rejected == 1 else 'were'} left out.</p>",
     ]
     if spool.reasons:
         most = sorted(spool.reasons.items(), key=lambda item: (-item[1], item[0]))[:20]

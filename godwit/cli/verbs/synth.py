@@ -258,13 +258,14 @@ def _refuse(pipeline: "Pipeline", general: Options, kind: str, used: bool) -> No
 
 
 def _bundled(pipeline: "Pipeline", general: Options, stack: ExitStack) -> "dict[str, Endpoint]":
-    from godwit.serve.local import serving
+    from godwit.serve.local import FIRST_START, serving
     from godwit.synth.endpoint import Endpoint
 
     if general.model or general.judge_model:
         raise GodwitError("a model is named and no endpoint; give --endpoint URL")
-    served = stack.enter_context(serving("nano"))
     print("no --endpoint: the bundled model writes, to show the way; it is a nano and no author", flush=True)
+    print(FIRST_START, flush=True)
+    served = stack.enter_context(serving("nano"))
     endpoint = Endpoint(
         url=served.base_url,
         model=served.model,

@@ -15,7 +15,10 @@ from godwit.evals.harness.result import REPORT, Result
 
 SHOWN_SAMPLES = 40
 SHOWN_CHARACTERS = 600
-CELLS_STYLE = ".words td{text-align:left!important}.warn{background:#fff3e0;padding:.5rem .8rem}table{margin:.4rem 0}"
+CELLS_STYLE = (
+    "td{white-space:nowrap}.words td{text-align:left!important;white-space:normal;overflow-wrap:break-word}"
+    ".warn{background:#fff3e0;padding:.5rem .8rem}table{margin:.4rem 0}"
+)
 
 
 def write_report(folder: Path, result: Result, samples: Sequence[tuple[str, Outcome, str]], published: Table) -> Path:
@@ -96,7 +99,7 @@ def _published(result: Result, published: Table) -> str:
     rows = [[name] for name in lines]
     for column in zip(*lines.values(), strict=True):
         # As many decimals as the paper prints.
-        digits = max([1, *(len(f"{value:g}".partition(".")[2]) for value in column[1:] if value is not None)])
+        digits = max([0, *(len(f"{value:g}".partition(".")[2]) for value in column[1:] if value is not None)])
         for row, value in zip(rows, column, strict=True):
             row.append("" if value is None else f"{value:.{digits}f}")
     note = f"{published.source}. {published.caution}"

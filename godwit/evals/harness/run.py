@@ -171,11 +171,12 @@ def _endpoint(stack: ExitStack, given: str, name: str, key_env: str, option: str
     if given.startswith(("http://", "https://")):
         return checked(Address(url=given, model=name, key_env=key_env), option=option), None
     from godwit.models.bundled import resolve
-    from godwit.serve.local import serving
+    from godwit.serve.local import FIRST_START, serving
 
     path = resolve(given)
     if not (path / "config.json").exists():
         raise GodwitError(f"{option} {given} is neither an address (http://...) nor a model folder or bundled model")
+    print(f"{path.name}: {FIRST_START}", flush=True)
     served = stack.enter_context(serving(str(path)))
     endpoint = Address(url=served.base_url, model=served.model, key=served.api_key)
     return checked(endpoint, option=option), path
