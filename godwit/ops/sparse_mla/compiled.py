@@ -48,7 +48,8 @@ class _Attend(torch.autograd.Function):
         from godwit.ops.sparse_mla._kernel import attend, queries_at_once
 
         match_threads()
-        block = queries_at_once(*q_QHW.shape, torch.get_num_threads())
+        num_queries, num_heads, width = q_QHW.shape
+        block = queries_at_once(num_queries, num_heads, width, torch.get_num_threads())
         attend(_array(q_QHW), _array(c_TW), _array(index_QK), out_QHC.numpy(), lse_QH.numpy(), block)
         ctx.save_for_backward(q_QHW, c_TW, index_QK, out_QHC, lse_QH)
         return out_QHC, lse_QH
