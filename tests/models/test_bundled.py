@@ -38,10 +38,10 @@ def test_it_looks_up_what_a_window_cannot_see(nano) -> None:
 
 def test_the_shared_one_keeps_three_indexers_and_still_looks_things_up() -> None:
     shared = godwit.load("nano-shared").eval()
-    assert shared.config.plan.pattern == "FSFSSSSSFSSS"
+    assert shared.config.plan.pattern == "FSSFSSSSFSSS"
     tokenizer = Tokenizer.load(bundled.resolve("nano-shared"))
     asked = {"task": "multi_key", "num_tokens": 2048, "num_samples": 6, "seed": 5}
-    assert retrieval(shared, tokenizer, **asked).accuracy >= 0.6
+    assert retrieval(shared, tokenizer, **asked).accuracy >= 0.8
 
 
 def test_a_folder_of_that_name_here_is_meant_first(tmp_path: Path, monkeypatch) -> None:
