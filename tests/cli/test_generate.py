@@ -2,12 +2,15 @@
 
 import io
 import json
+import shutil
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from godwit.cli import main
+from godwit.models.bundled import resolve
 
 
 class Terminal(io.StringIO):
@@ -76,13 +79,20 @@ def test_a_terminal_gets_a_prompt_and_dim_thoughts(
     assert out.startswith("\x1b[2m") and out.rstrip().endswith("\x1b[0m")
 
 
+def test_drafts_need_a_prediction_layer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = shutil.copytree(resolve("nano"), tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_nextn_predict_layers": 0}))
+    assert main(["generate", str(folder), "x", "--speculate", "2"]) == 2
+    assert "no prediction layer" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["chat", "gone"], "no such model folder: gone"),
         (["chat"], "see godwit chat --help"),
         (["generate", "nano", "x", "--temperature", "-1"], "temperature is -1.0"),
-        (["generate", "nano", "x", "--speculate", "2"], "no prediction layer"),
         (["generate", "nano", "x", "--plan", "FS"], "2 letters and the model 12 layers"),
         (["generate", "nano", "x", "--max-tokens", "0"], "max_tokens is 0"),
         (["generate", "nano", "x" * 40_000], "shorten it to 16383"),

@@ -20,6 +20,14 @@ CTRL_C = b"\x03"
 LONG = ["--max-tokens", "16000", "--seed", "1"]
 
 
+@pytest.fixture(autouse=True)
+def _heard() -> Iterator[None]:
+    """Programs inherit it when Ctrl-C is ignored, as in jobs that a shell runs in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class Terminal:
     """A program in a terminal of its own."""
 

@@ -234,8 +234,10 @@ def test_seeds_stops_and_cached_tokens(client: OpenAI, tokenizer: Tokenizer) -> 
     assert second.usage.prompt_tokens_details.cached_tokens >= 256
     seeded = [client.completions.create(**ask, seed=seed).choices[0].text for seed in (1, 1, 2)]
     assert seeded[0] == seeded[1] != seeded[2]
-    stopped = client.completions.create(**ask, temperature=0, stop=["\n"]).choices[0]
-    assert stopped.finish_reason == "stop" and stopped.stop_reason == "\n" and "\n" not in stopped.text
+    stop = first.choices[0].text[3:6]
+    stopped = client.completions.create(**ask, temperature=0, stop=[stop]).choices[0]
+    assert stopped.finish_reason == "stop" and stopped.stop_reason == stop
+    assert stopped.text == first.choices[0].text[: first.choices[0].text.index(stop)]
     chat = {"model": "nano", "messages": HI, "max_tokens": 40, "seed": 3, "extra_body": PLAIN}
     text = client.chat.completions.create(**chat).choices[0].message.content
     cut = client.chat.completions.create(**chat, stop=[text[5:8]]).choices[0].message.content
