@@ -7,7 +7,7 @@ places behind the last are read too, so lists of places and of weights go on for
 
 from numba import types
 
-from godwit.ops._lanes import LANES, ZERO, Emitter, int64, operation, pointer_and_shape
+from godwit.ops._lanes import LANES, ZERO, Emitter, int64, operation, pointer_and_shape, whole_vectors
 
 # Rows of a group: as many sums hide the latency of a multiply-add, and as many addresses fit the registers.
 GROUP = 8
@@ -23,7 +23,7 @@ def _emit_dots(context, builder, signature, arguments):  # noqa: ANN001
     emit, one = Emitter(builder), Emitter(builder, lanes=1)
     arrays = [pointer_and_shape(context, builder, signature.args[n], arguments[n]) for n in (0, 1, 2, 5)]
     (x, (width,)), (rows, (_, stride)), (place, _), (result, _) = arrays
-    whole = builder.and_(width, int64(-LANES))
+    whole = whole_vectors(builder, width)
     scale = emit.splat(arguments[4])
 
     def group(j):  # noqa: ANN001

@@ -185,6 +185,11 @@ class Emitter:
         return values
 
 
+def whole_vectors(builder: Value, count: Value) -> Value:
+    """The largest multiple of LANES up to `count`."""
+    return builder.and_(count, int64(-LANES))
+
+
 def pointer_and_shape(context: Value, builder: Value, kind: Value, value: Value) -> tuple[Value, list[Value]]:
     """Address of the first number of a contiguous numba array, and its sizes."""
     assert kind.layout == "C", kind

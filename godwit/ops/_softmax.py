@@ -3,7 +3,7 @@
 import numpy as np
 from numba import types
 
-from godwit.ops._lanes import FLOAT, LANES, Emitter, int64, operation, pointer_and_shape
+from godwit.ops._lanes import FLOAT, LANES, Emitter, int64, operation, pointer_and_shape, whole_vectors
 from godwit.ops._numba import numba
 
 LOWEST = float(np.finfo(np.float32).min)
@@ -18,7 +18,7 @@ def largest(typing, x, n):  # noqa: ANN001 (numba passes its own types)
 def _emit_largest(context, builder, signature, arguments):  # noqa: ANN001
     start, stop = pointer_and_shape(context, builder, signature.args[0], arguments[0])[0], arguments[1]
     wide, one = Emitter(builder), Emitter(builder, lanes=1)
-    whole = _whole(builder, stop)
+    whole = whole_vectors(builder, stop)
     best = wide.loop(
         whole, [wide.constant(LOWEST)], lambda j, c: [wide.larger(wide.load(wide.at(start, j)), c[0])], step=LANES
     )[0]
@@ -37,7 +37,7 @@ def exponentials(typing, x, n, top):  # noqa: ANN001
 
 def _emit_exponentials(context, builder, signature, arguments):  # noqa: ANN001
     start, stop = pointer_and_shape(context, builder, signature.args[0], arguments[0])[0], arguments[1]
-    whole = _whole(builder, stop)
+    whole = whole_vectors(builder, stop)
     total = FLOAT(0.0)
     for emit, first, last in ((Emitter(builder), int64(0), whole), (Emitter(builder, lanes=1), whole, stop)):
         top = emit.splat(arguments[2])
@@ -62,11 +62,6 @@ def _joined(values, join):  # noqa: ANN001
     while len(values) > 1:
         values = [join(a, b) for a, b in zip(values[::2], values[1::2])]
     return values[0]
-
-
-def _whole(builder, n):  # noqa: ANN001
-    """The largest multiple of LANES up to n."""
-    return builder.and_(n, int64(-LANES))
 
 
 @numba.njit(cache=True)

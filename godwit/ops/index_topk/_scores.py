@@ -48,8 +48,7 @@ def _emit_scores(context, builder, signature, arguments):  # noqa: ANN001
             factor = emit.splat(emit.number(w, builder.add(h, int64(m))))
             for v in range(SIDE):
                 product = sums[m * SIDE + v]
-                positive = builder.select(builder.fcmp_ordered(">", product, ZERO), product, ZERO)
-                scores[v] = emit.multiply_add(factor, positive, scores[v])
+                scores[v] = emit.multiply_add(factor, emit.larger(product, ZERO), scores[v])
         return scores
 
     scores = emit.loop(num_heads, [ZERO] * SIDE, add_heads, step=HEADS)

@@ -10,11 +10,11 @@ are in `_products`.
 import numpy as np
 
 from godwit.ops._numba import numba
+from godwit.ops._places import places
 from godwit.ops._softmax import exponentials, largest
+from godwit.ops.sparse_mla._any_width import PART
 from godwit.ops.sparse_mla._products import AHEAD, HEADS, ROWS, add_rows, dots
 
-# Rows of a part.
-PART = 128
 # Queries that take parts in turn, and numbers that their inputs and outputs may have: half a MB, to fit beside rows.
 QUERIES = 64
 NUMBERS = 1 << 17
@@ -38,7 +38,7 @@ def attend(q, c, index, out, lse, block):  # noqa: ANN001 (compiled: types are i
         p = np.empty((HEADS, min(width, PART) + ROWS), np.float32)
         top, total = np.full((block, num_heads), -np.inf, np.float32), np.zeros((block, num_heads), np.float32)
         for i in range(first, last):
-            count[i - first] = positions(index, i, place, i - first)
+            count[i - first] = places(index[i], place[i - first])
             out[i] = 0
         for start in range(0, width, PART):
             for i in range(first, last):
@@ -51,17 +51,6 @@ def attend(q, c, index, out, lse, block):  # noqa: ANN001 (compiled: types are i
                 for d in range(out.shape[2]):
                     out[i, h, d] *= inverse
                 lse[i, h] = top[i - first, h] + np.log(total[i - first, h])
-
-
-@numba.njit(cache=True)
-def positions(index, i, place, r):  # noqa: ANN001
-    """Write row i's positions that are not -1 to row r of `place`; returns their number."""
-    n = 0
-    for j in range(index.shape[1]):
-        if index[i, j] >= 0:
-            place[r, n] = index[i, j]
-            n += 1
-    return n
 
 
 @numba.njit(cache=True)
