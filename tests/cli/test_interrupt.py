@@ -113,8 +113,8 @@ def test_a_model_is_whole_after_an_interrupt() -> None:
     expected, stopped = texts(), 0
     for moment in range(12):
         timer = threading.Timer(0.002 * moment, signal.raise_signal, [signal.SIGINT])
-        timer.start()
         try:
+            timer.start()  # the first fires at once, while this thread may still be in here
             texts()
             timer.join()
             time.sleep(0.001)  # the handler runs in this thread, at the latest here
