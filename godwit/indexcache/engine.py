@@ -6,7 +6,8 @@ out is the true model under the plan: an S layer attends to the positions handed
 Letters: T tokens, D hidden, V vocabulary, C tokens in a chunk, K selected positions.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol
 
@@ -156,21 +157,17 @@ class DecoderRow:
 
     def losses(self, state: State) -> Tensor:
         """See `RowRun`."""
-        return head_losses(self.model.model.norm(state.x_TD), self.model.lm_head_weight, self.row.labels_T)
+        hidden_TD = self.model.model.norm(state.x_TD)
+        return head_losses(hidden_TD, partial(F.linear, weight=self.model.lm_head_weight), self.row.labels_T)
 
 
-def head_losses(hidden_TD: Tensor, weight_VD: Tensor, labels_T: Tensor, *, cap: float | None = None) -> Tensor:
-    """Cross-entropy of the counted tokens only, a chunk of logits at a time; float32 on the CPU.
-
-    With a cap, logits are cap * tanh(logits / cap).
-    """
+def head_losses(hidden_TD: Tensor, head: Callable[[Tensor], Tensor], labels_T: Tensor) -> Tensor:
+    """Cross-entropy of the counted tokens only, a chunk of logits (`head` of hidden states) at a time; float32, CPU."""
     labels_T = labels_T.to(hidden_TD.device)
     counted_T = labels_T != IGNORED_LABEL
     hidden_TD, labels_T = hidden_TD[counted_T], labels_T[counted_T]
     parts = []
     for hidden_CD, labels_C in zip(hidden_TD.split(CHUNK), labels_T.split(CHUNK), strict=True):
-        logits_CV = F.linear(hidden_CD, weight_VD)
-        if cap is not None:
-            logits_CV = cap * torch.tanh(logits_CV / cap)
-        parts.append(F.cross_entropy(logits_CV.float(), labels_C, reduction="none"))
+        logits_CV = head(hidden_CD).float()
+        parts.append(F.cross_entropy(logits_CV, labels_C.to(logits_CV.device), reduction="none"))
     return torch.cat(parts).cpu() if parts else torch.zeros(0)

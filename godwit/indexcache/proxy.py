@@ -130,6 +130,7 @@ class ProxyEngine:
         self.inner = begins
         self.num_layers = len(begins)
         self.plan = SharePlan("".join("S" if owner.indexer is None else "F" for owner in self.owners))
+        self._embed, self._head = model.get_input_embeddings(), model.get_output_embeddings()
         self.ports: list[Port] = []
         self.proxies: dict[int, IndexerProxy] = {}
         self._was_training = model.training
@@ -175,8 +176,12 @@ class ProxyEngine:
 
     def backbone(self, tokens_T: Tensor) -> Tensor:
         """The model's own way from tokens to what its head reads, (1, T, D)."""
-        device = self.model.get_input_embeddings().weight.device
-        return self.model.get_decoder()(input_ids=tokens_T[None].to(device), use_cache=False)[0]
+        return self.model.get_decoder()(input_ids=tokens_T[None].to(_device(self._embed)), use_cache=False)[0]
+
+    def logits(self, hidden_TD: Tensor) -> Tensor:
+        """The head, wherever it is, and the family's soft cap."""
+        logits_TV = self._head(hidden_TD.to(_device(self._head)))
+        return logits_TV if self.cap is None else self.cap * torch.tanh(logits_TV / self.cap)
 
 
 class ProxyRow:
@@ -241,8 +246,13 @@ class ProxyRow:
         last.leaving = state.x_TD
         hidden_TD = self.engine.backbone(self.row.tokens_T)[0]
         last.leaving = None
-        weight_VD = self.engine.model.get_output_embeddings().weight
-        return head_losses(hidden_TD.to(weight_VD.device), weight_VD, self.row.labels_T, cap=self.engine.cap)
+        return head_losses(hidden_TD, self.engine.logits, self.row.labels_T)
+
+
+def _device(module: nn.Module) -> torch.device:
+    """Where a module takes its input; what `device_map` left on disk is on "meta" until it runs, and takes any."""
+    device = next(module.parameters()).device
+    return torch.device("cpu") if device.type == "meta" else device
 
 
 def _has_indexer(module: nn.Module) -> bool:

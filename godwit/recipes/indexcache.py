@@ -76,14 +76,16 @@ def nano_warmup() -> TrainConfig:
 
 
 def nano_sparse() -> TrainConfig:
-    """The sparse stage to go with `nano_warmup`: `dsa:nano_sparse` on what it made."""
+    """The sparse stage to go with `nano_warmup`: `dsa:nano_sparse`, shorter, on what it made."""
     config = dsa.nano_sparse()
+    short, long = config.stages
     return replace(
         config,
         name="indexcache-nano-sparse",
         model=_nano(config),
         init_from="runs/indexcache-nano-warmup/model",
         plan=UNIFORM,
+        stages=(short, replace(long, tokens=131_072)),
     )
 
 

@@ -1,5 +1,6 @@
 """Transformers models searched in place: the losses are the model's own, and the order is our own loading's."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -112,6 +113,27 @@ def test_the_order_is_that_of_our_own_loading(case: str, monkeypatch: pytest.Mon
     assert [each.pattern for each in a.baselines] == [each.pattern for each in b.baselines]
     x, y = overlap(theirs, rows), overlap(ours, rows)
     torch.testing.assert_close(torch.tensor(x.matrix), torch.tensor(y.matrix), atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize("family", ["glm_moe_dsa", "deepseek_v32", "hy_v4", "dots3_note_text"])
+def test_a_model_spread_by_device_map_has_the_same_losses(family: str, tmp_path: Path) -> None:
+    """Embedding, head and two layers stay on disk and are fetched for each use: the one spread that needs no GPU."""
+    model = build(family)
+    model.save_pretrained(tmp_path)
+    parts = [f"model.{name}" for name, _ in model.model.named_children() if name != "layers"]
+    parts += [f"model.layers.{number}" for number in range(len(model.model.layers))]
+    apart = ["model.embed_tokens", "model.layers.1", "model.layers.2", "lm_head"]
+    spread = type(model).from_pretrained(
+        tmp_path,
+        attn_implementation="eager",
+        device_map=dict.fromkeys(parts, "cpu") | dict.fromkeys(apart, "disk"),
+        offload_folder=tmp_path / "offloaded",
+    )
+    assert {parameter.device.type for parameter in spread.parameters()} == {"cpu", "meta"}
+    with ProxyEngine(model) as whole, ProxyEngine(spread) as engine:
+        plan = "FS" * (whole.num_layers // 2)
+        torch.testing.assert_close(losses(engine, tokens(), plan), losses(whole, tokens(), plan), atol=0, rtol=0)
+    torch.testing.assert_close(plain_losses(spread, tokens()), plain_losses(model, tokens()), atol=0, rtol=0)
 
 
 def test_documents_of_packed_rows_run_one_by_one() -> None:

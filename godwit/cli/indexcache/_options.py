@@ -67,7 +67,7 @@ def open_model(options: DataOptions, world: "World") -> "Engine":
         from godwit.models.weights import load
 
         return DecoderEngine(load(folder, device=world.device), name=name)
-    import importlib
+    import importlib.util
 
     from godwit.indexcache.proxy import ProxyEngine
 
@@ -77,12 +77,22 @@ def open_model(options: DataOptions, world: "World") -> "Engine":
     except ModuleNotFoundError as error:
         raise MissingPartError("--hf needs Transformers; type pip install 'godwit[hf]'") from error
     placed = {"device_map": options.device_map} if options.device_map else {}
+    if placed and importlib.util.find_spec("accelerate") is None:
+        raise MissingPartError("--device_map needs Accelerate; type pip install 'godwit[hf]'")
     # The class that the checkpoint names: some families have no causal language model under the automatic name.
     names = transformers.AutoConfig.from_pretrained(folder).architectures or []
     kind = getattr(transformers, names[0], None) if names else None
     if kind is None:
         raise GodwitError(f"this Transformers ({transformers.__version__}) has no {names or 'architecture'}; update it")
-    model = kind.from_pretrained(folder, attn_implementation="eager", **placed)
+    try:
+        model = kind.from_pretrained(folder, attn_implementation="eager", **placed)
+    except (ValueError, RuntimeError) as error:
+        if not placed:
+            raise
+        raise GodwitError(
+            f"Transformers cannot spread the model by --device_map {options.device_map}: {error}; it takes auto, "
+            "balanced, balanced_low_0, sequential, or one device, as cpu or cuda:0"
+        ) from error
     return ProxyEngine(model if placed else model.to(world.device), name=name)
 
 

@@ -12,11 +12,13 @@ Letters: T tokens, L layers.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
 from godwit.data.config import DataConfig
 from godwit.data.prepare import prepare
@@ -87,7 +89,8 @@ def loss(model: Decoder, rows: Sequence[Row]) -> float:
     total = 0.0
     for row in rows:
         hidden_TD = model.features(row.tokens_T, row.context).hidden_TD
-        total += float(head_losses(hidden_TD, model.lm_head_weight, row.labels_T).double().sum())
+        head = partial(F.linear, weight=model.lm_head_weight)
+        total += float(head_losses(hidden_TD, head, row.labels_T).double().sum())
     return total / sum(row.num_counted for row in rows)
 
 
