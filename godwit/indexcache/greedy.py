@@ -11,7 +11,7 @@ bit); `blocks=P` commits the best flip of each of P blocks of layers at once, as
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from godwit.indexcache.engine import Engine
 from godwit.indexcache.journal import FILE_NAME, Journal, Record
 from godwit.indexcache.objective import counted_rows
 from godwit.indexcache.options import SearchOptions
+from godwit.indexcache.refine import Refined, refine
 from godwit.indexcache.result import Baseline, Counters, SearchResult, num_kept
 from godwit.indexcache.runner import Runner
 
@@ -81,7 +82,7 @@ class Search:
         return num_full - kept
 
     def run(self) -> SearchResult:
-        """All flips, then the baselines."""
+        """All flips, then the baselines, then the moves."""
         options, calibration = self.options, self.calibration
         self.journal.begin(self._settings())
         expected = self._expected()
@@ -102,6 +103,9 @@ class Search:
             order, losses = self._flips(runner, full_loss, progress)
             counters = self._counters(runner)
             baselines = self._baselines(runner)
+            refined = self._refined(runner, flip(self.start, *order), losses[-1], baselines, progress)
+            if refined is not None:
+                counters = replace(counters, refine_plan_evaluations=refined.num_plans)
         return SearchResult(
             model=self.engine.name,
             num_layers=self.engine.num_layers,
@@ -118,6 +122,7 @@ class Search:
             method=options.method,
             counters=counters,
             baselines=baselines,
+            refined=None if refined is None else refined.plan,
         )
 
     def _settings(self) -> dict[str, Any]:
@@ -234,6 +239,26 @@ class Search:
             Baseline(name=name, num_full=count, pattern=pattern, loss=loss)
             for (name, count, pattern), loss in zip(plans, losses, strict=True)
         )
+
+    def _refined(
+        self, runner: Runner, plan: str, loss: float, baselines: Sequence[Baseline], progress: Progress
+    ) -> Refined | None:
+        """Moves from the last plan of the search, or from a better one of its size."""
+        if not self.options.refine:
+            return None
+        own = Baseline(name="searched", num_full=plan.count("F"), pattern=plan, loss=loss)
+        known = [own, *(each for each in baselines if each.num_full == own.num_full)]
+
+        def ask(plans: Sequence[str]) -> list[float]:
+            if progress.total is not None:
+                progress.total += len(plans) * len(self.calibration.rows)
+            return runner.losses(plans, counted=False)
+
+        def moved(plan: str, loss: float) -> None:
+            self.journal.settle({"kind": "move", "plan": plan, "loss": loss})
+            progress.note(f"move: loss {loss:.5f}, {plan}")
+
+        return refine(min(known, key=lambda each: each.loss), self.candidates, ask=ask, moved=moved)
 
 
 def flip(plan: str, *layers: int) -> str:

@@ -20,6 +20,7 @@ class SearchOptions:
         check_lazy: compare each lazy choice with the full one (costs what laziness saves).
         stage_starts: first layers of pipeline stages, never flipped.
         baselines: take the losses of other plans with as many indexers, too.
+        refine: move single indexers behind the last flip while that lowers the loss, see `godwit.indexcache.refine`.
         memory: bytes of states to keep between plans, all processes together.
         seed: of the random baseline.
     """
@@ -31,6 +32,7 @@ class SearchOptions:
     check_lazy: bool = False
     stage_starts: tuple[int, ...] = ()
     baselines: bool = True
+    refine: bool = False
     memory: int = MEMORY
     seed: int = 0
 

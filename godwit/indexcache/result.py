@@ -1,7 +1,7 @@
 """What a search found: the order in which layers give up their indexer and the loss after each, hence every ratio.
 
 Plans of one search are nested: the plan that keeps 3 indexers is the one that keeps 4 with one more layer flipped. So
-the order and the losses are the whole result, and `plan_at` cuts it anywhere.
+the order and the losses are the whole result, and `plan_at` cuts it anywhere. Only at its end it may be refined.
 """
 
 import math
@@ -28,6 +28,7 @@ class Counters:
         naive_plan_evaluations: plans that Algorithm 1 takes the loss of for as many flips.
         lazy_steps_checked: steps in which the lazy choice was compared with the full one.
         lazy_steps_agreed: how many of them agreed.
+        refine_plan_evaluations: plans tried by moves behind the search, beside those above.
     """
 
     layer_evaluations: int
@@ -36,6 +37,7 @@ class Counters:
     naive_plan_evaluations: int
     lazy_steps_checked: int = 0
     lazy_steps_agreed: int = 0
+    refine_plan_evaluations: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +45,7 @@ class Baseline:
     """Another way to choose a plan with as many F layers, and its loss on the same tokens.
 
     Attributes:
-        name: "uniform", "similarity" or "random"; "searched" stands beside them in tables only.
+        name: "uniform", "similarity" or "random", or "refined"; "searched" stands beside them in tables only.
         num_full: F layers of the plan.
         pattern: the plan, e.g. "FSSSFSSS".
         loss: nats per counted token.
@@ -75,6 +77,7 @@ class SearchResult:
         method: "greedy", "lazy" or "blocks".
         counters: the work.
         baselines: other plans beside the searched ones.
+        refined: what moves made of the best plan with as few indexers as the search went to; None if not asked for.
     """
 
     model: str
@@ -92,6 +95,7 @@ class SearchResult:
     method: str
     counters: Counters
     baselines: tuple[Baseline, ...] = ()
+    refined: Baseline | None = None
 
     def __post_init__(self) -> None:
         start = SharePlan.parse(self.start, self.num_layers)
@@ -105,8 +109,8 @@ class SearchResult:
 
     @property
     def plan(self) -> SharePlan:
-        """The plan after all flips."""
-        return self.plan_after(len(self.order))
+        """The plan with the fewest indexers: the refined one, or that after all flips."""
+        return self.plan_at(self.start.count("F") - len(self.order))
 
     def plan_after(self, num_flips: int) -> SharePlan:
         """The plan after the first `num_flips` flips."""
@@ -127,11 +131,16 @@ class SearchResult:
 
     def plan_at(self, keep: float | int) -> SharePlan:
         """The plan that keeps this fraction of the layers (rounded up), or this many, with indexers of their own."""
-        return self.plan_after(self.num_flips_at(keep))
+        num_flips = self.num_flips_at(keep)
+        if self.refined is not None and num_flips == len(self.order):
+            return SharePlan.parse(self.refined.pattern, self.num_layers)
+        return self.plan_after(num_flips)
 
     def loss_at(self, keep: float | int) -> float:
         """Nats per counted token under `plan_at(keep)`."""
         num_flips = self.num_flips_at(keep)
+        if self.refined is not None and num_flips == len(self.order):
+            return self.refined.loss
         return self.losses[num_flips - 1] if num_flips else self.full_loss
 
     def to_json(self) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """The compiled loop behind `_inverse`: a counting sort."""
 
-from godwit.ops._numba import numba
+from godwit.ops._numba import njit
 
 
-@numba.njit(cache=True)
+@njit
 def sort(index, first, query, column):  # noqa: ANN001 (compiled: types are inferred)
     """Fill what `_inverse.ByPosition` holds; `first` comes as zeros."""
     num_queries, width = index.shape

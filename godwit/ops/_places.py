@@ -1,12 +1,12 @@
 """The positions of one query's selection, in compiled loops."""
 
-from godwit.ops._numba import numba
+from godwit.ops._numba import njit
 
 PAD = 16
 """Places behind the last that loops over several rows at once may read."""
 
 
-@numba.njit(cache=True)
+@njit
 def places(index, place):  # noqa: ANN001 (compiled: types are inferred)
     """Copy the positions that are not -1, repeat the first PAD times behind them, return their number."""
     n = 0

@@ -4,7 +4,7 @@ import numpy as np
 from numba import types
 
 from godwit.ops._lanes import FLOAT, LANES, Emitter, int64, operation, pointer_and_shape, whole_vectors
-from godwit.ops._numba import numba
+from godwit.ops._numba import njit
 
 LOWEST = float(np.finfo(np.float32).min)
 
@@ -64,7 +64,7 @@ def _joined(values, join):  # noqa: ANN001
     return values[0]
 
 
-@numba.njit(cache=True)
+@njit
 def softmax(x, n):  # noqa: ANN001
     """Turn the first n scores into weights in place; returns their log-sum-exp."""
     top = largest(x, n)

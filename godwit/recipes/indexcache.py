@@ -66,17 +66,23 @@ def paper() -> TrainConfig:
 def nano_warmup() -> TrainConfig:
     """Warm-up for a small model on two CPU cores, in minutes: `dsa:nano_warmup` for indexers that are trained already.
 
-    A third of its rate (ours): the indexers know their own layer and have to learn the others'.
+    A third of its rate (ours): the indexers know their own layer and have to learn the others'. Fewer long rows.
     """
     config = dsa.nano_warmup()
-    optim = replace(config.optim, lr=config.optim.lr / 3, min_lr=config.optim.min_lr)
+    short, long = config.stages
     return replace(
-        config, name="indexcache-nano-warmup", model=_nano(config), init_from="dsa/", plan=UNIFORM, optim=optim
+        config,
+        name="indexcache-nano-warmup",
+        model=_nano(config),
+        init_from="dsa/",
+        plan=UNIFORM,
+        optim=replace(config.optim, lr=config.optim.lr / 3, min_lr=config.optim.min_lr),
+        stages=(replace(short, tokens=196_608), replace(long, tokens=98_304)),
     )
 
 
 def nano_sparse() -> TrainConfig:
-    """The sparse stage to go with `nano_warmup`: `dsa:nano_sparse`, shorter, on what it made."""
+    """The sparse stage to go with `nano_warmup`: `dsa:nano_sparse` at twice the rate, as more has to be got used to."""
     config = dsa.nano_sparse()
     short, long = config.stages
     return replace(
@@ -85,7 +91,8 @@ def nano_sparse() -> TrainConfig:
         model=_nano(config),
         init_from="runs/indexcache-nano-warmup/model",
         plan=UNIFORM,
-        stages=(short, replace(long, tokens=131_072)),
+        optim=replace(config.optim, lr=2 * config.optim.lr),
+        stages=(replace(short, tokens=65_536), replace(long, tokens=131_072)),
     )
 
 

@@ -26,12 +26,14 @@ def _flips(result: SearchResult) -> list[str]:
 
 
 def _ratios(result: SearchResult) -> list[str]:
-    if not result.baselines:
+    others = [*([] if result.refined is None else [result.refined]), *result.baselines]
+    if not others:
         return ["not compared with other plans"]
     lines = ["keeps  chosen by     loss   change  plan"]
-    for count in sorted({baseline.num_full for baseline in result.baselines}, reverse=True):
-        rows = [("search", str(result.plan_at(count)), result.loss_at(count))]
-        rows += [(each.name, each.pattern, each.loss) for each in result.baselines if each.num_full == count]
+    for count in sorted({other.num_full for other in others}, reverse=True):
+        flips = result.num_flips_at(count)
+        rows = [("search", str(result.plan_after(flips)), [result.full_loss, *result.losses][flips])]
+        rows += [(each.name, each.pattern, each.loss) for each in others if each.num_full == count]
         lines += [
             f"{count:>5}  {name:<10}  {loss:>6.4f}  {loss / result.full_loss - 1:>+7.2%}  {pattern}"
             for name, pattern, loss in rows
@@ -47,6 +49,8 @@ def _work(result: SearchResult) -> list[str]:
         f"{counters.naive_layer_evaluations:,} of whole forward passes "
         f"({counters.plan_evaluations:,} plans, {counters.naive_plan_evaluations:,} there)"
     ]
+    if result.refined is not None:
+        lines.append(f"and {counters.refine_plan_evaluations} plans in which one indexer stands elsewhere")
     if counters.lazy_steps_checked:
         lines.append(
             f"the lazy choice was the full search's in {counters.lazy_steps_agreed} of {counters.lazy_steps_checked} "

@@ -3,7 +3,7 @@
 Examples:
   godwit indexcache search MODEL --keep 1/4                   down to a quarter of the indexers, on Python's own sources
   godwit indexcache search MODEL --keep 1/4 --data my_texts/ more.jsonl
-  godwit indexcache search MODEL --keep 1/8 --data stdlib@1 recall@1 --objective long
+  godwit indexcache search MODEL --keep 1/8 --data stdlib@1 recall@1 --objective long --refine
   godwit indexcache search MODEL --keep 12 --blocks 4         the best flip of each of four blocks at once
   godwit indexcache search MODEL --keep 1/4 --stage-starts 20 40 60
   godwit indexcache search MODEL --keep 1/4 --hf              run by Transformers (any model of the DSA family)
@@ -46,6 +46,8 @@ class Options(DataOptions):
     """first layers of pipeline stages, which always keep their indexer"""
     baselines: bool = True
     """compare with uniform, similarity and random plans"""
+    refine: bool = False
+    """behind the search, move single indexers between their neighbours while that lowers the loss"""
     memory: Annotated[str, tyro.conf.arg(metavar="2GB")] = "2GB"
     """states to keep between plans, all processes together; changes the time only"""
     json: bool = False
@@ -74,6 +76,7 @@ def run(arguments: list[str]) -> int:
             check_lazy=options.check_lazy,
             stage_starts=options.stage_starts,
             baselines=options.baselines,
+            refine=options.refine,
             memory=memory,
             seed=options.seed,
         )

@@ -8,7 +8,7 @@ Shapes: x (T, D); see `godwit.nn.step.weights` for the rest.
 
 import numpy as np
 
-from godwit.ops._numba import numba
+from godwit.ops._numba import inner, njit, numba
 from godwit.ops.index_topk_paged._kernel import select
 from godwit.ops.sparse_mla._any_width import attend
 
@@ -17,7 +17,7 @@ LATENT_NORM_EPS = np.float32(1e-6)
 INDEX_NORM_EPS = np.float32(1e-6)
 
 
-@numba.njit(cache=True)
+@njit
 def layer(x, latent, index, feed, place, pool, tiles, rows, num_runs, sparse):  # noqa: ANN001 (compiled: inferred)
     """Run a layer in place; `rows` (T, K) is what it attends to, filled first if it has an indexer and is `sparse`.
 
@@ -52,7 +52,7 @@ def layer(x, latent, index, feed, place, pool, tiles, rows, num_runs, sparse):  
     return finite
 
 
-@numba.njit(cache=True)
+@njit
 def prediction(embedded, hidden, w, latent, index, feed, place, pool, tiles, rows, num_runs, sparse):  # noqa: ANN001
     """The prediction layer: states behind its norm (T, D) of tokens' embeddings and the states before them.
 
@@ -68,7 +68,7 @@ def prediction(embedded, hidden, w, latent, index, feed, place, pool, tiles, row
     return normalised(x, w.norm, w.eps), finite
 
 
-@numba.njit(cache=True)
+@inner
 def latents(normed, c_q, w, place, pool, q):  # noqa: ANN001
     """Put the tokens' rows into the pool, and their absorbed queries, scaled, into `q` (T, H, W)."""
     heads, latent_width = w.kv_b.shape[0], w.kv_b.shape[2]
@@ -89,7 +89,7 @@ def latents(normed, c_q, w, place, pool, q):  # noqa: ANN001
             rotate_interleaved(head[nope:], cos, sin, q[t, h, latent_width:])
 
 
-@numba.njit(cache=True)
+@inner
 def store_index_keys(normed, w, place, tiles):  # noqa: ANN001
     """LayerNorm and rotation of the index keys, into their tiles; whether all are finite."""
     keys = multiplied(w.wk, normed)
@@ -111,7 +111,7 @@ def store_index_keys(normed, w, place, tiles):  # noqa: ANN001
     return np.isfinite(total)
 
 
-@numba.njit(cache=True)
+@inner
 def index_queries(normed, c_q, w, place, padded):  # noqa: ANN001
     """Index queries (T, H, B) and head weights (T, H), as `select` wants them: heads even, zeros behind the width."""
     heads, width = w.weights.shape[0], w.wk.shape[0]
@@ -126,7 +126,7 @@ def index_queries(normed, c_q, w, place, padded):  # noqa: ANN001
     return q, weight
 
 
-@numba.njit(cache=True)
+@njit
 def add_feed_forward(x, w):  # noqa: ANN001
     """x += routed experts + shared expert, or the gated MLP where there are no routed ones."""
     normed = normalised(x, w.norm, w.eps)
@@ -141,18 +141,18 @@ def add_feed_forward(x, w):  # noqa: ANN001
     width = w.down.shape[2]
     expert, weight = np.empty(w.num_chosen, np.int64), np.empty(w.num_chosen, np.float32)
     hidden, out = np.empty((1, 2 * width), np.float32), np.empty((1, x.shape[1]), np.float32)
-    inner = np.empty((1, width), np.float32)
+    product = np.empty((1, width), np.float32)
     for t in range(x.shape[0]):
         route(score[t], w, expert, weight)
         for k in range(w.num_chosen):
             multiply(w.gate_up[expert[k]], normed[t : t + 1], hidden)
-            gated(hidden[0, :width], hidden[0, width:], inner[0])
-            multiply(w.down[expert[k]], inner, out)
+            gated(hidden[0, :width], hidden[0, width:], product[0])
+            multiply(w.down[expert[k]], product, out)
             for d in range(x.shape[1]):
                 x[t, d] += weight[k] * out[0, d]
 
 
-@numba.njit(cache=True)
+@inner
 def route(score, w, expert, weight):  # noqa: ANN001
     """The chosen experts and their weights, see `godwit.nn.moe.Gate`; the lower number of equals."""
     num = score.shape[0]
@@ -164,8 +164,11 @@ def route(score, w, expert, weight):  # noqa: ANN001
         size = num // w.num_groups
         best = np.empty(w.num_groups, np.float32)
         for g in range(w.num_groups):
-            members = np.sort(choice[g * size : (g + 1) * size])
-            best[g] = members[size - 1] + members[size - 2]
+            first, second = np.float32(-np.inf), np.float32(-np.inf)
+            for e in range(g * size, (g + 1) * size):
+                second = max(second, min(first, choice[e]))
+                first = max(first, choice[e])
+            best[g] = first + second
         for _ in range(w.num_groups - w.kept_groups):
             # The last of equals goes, as the first is chosen below.
             worst = w.num_groups - 1 - np.argmin(best[::-1])
@@ -184,7 +187,7 @@ def route(score, w, expert, weight):  # noqa: ANN001
         weight[k] *= factor
 
 
-@numba.njit(parallel=True, cache=True)
+@njit(parallel=True)
 def logits(normed, head, num_parts, out):  # noqa: ANN001
     """The output head, its rows divided among threads."""
     for part in numba.prange(num_parts):
@@ -192,7 +195,7 @@ def logits(normed, head, num_parts, out):  # noqa: ANN001
         multiply(head[first:last], normed, out[:, first:last])
 
 
-@numba.njit(cache=True)
+@inner
 def multiplied(w, x):  # noqa: ANN001
     """x (T, D) times the transpose of w (R, D), `(T, R)`."""
     out = np.empty((x.shape[0], w.shape[0]), np.float32)
@@ -200,7 +203,7 @@ def multiplied(w, x):  # noqa: ANN001
     return out
 
 
-@numba.njit(fastmath=FAST, cache=True)
+@inner(fastmath=FAST)
 def multiply(w, x, out):  # noqa: ANN001
     """`multiplied` into `out`."""
     fours = w.shape[0] // 4 * 4
@@ -222,7 +225,7 @@ def multiply(w, x, out):  # noqa: ANN001
             out[t, r] = a
 
 
-@numba.njit(fastmath=FAST, cache=True)
+@inner(fastmath=FAST)
 def add_rows(weight, rows, out):  # noqa: ANN001
     """out += sum_r weight[r] rows[r]."""
     fours = weight.shape[0] // 4 * 4
@@ -235,7 +238,7 @@ def add_rows(weight, rows, out):  # noqa: ANN001
             out[d] += weight[r] * rows[r, d]
 
 
-@numba.njit(fastmath=FAST, cache=True)
+@inner(fastmath=FAST)
 def normalise(x, weight, eps, out):  # noqa: ANN001
     """RMSNorm of one row."""
     square = np.float32(0)
@@ -246,7 +249,7 @@ def normalise(x, weight, eps, out):  # noqa: ANN001
         out[d] = x[d] * scale * weight[d]
 
 
-@numba.njit(cache=True)
+@njit
 def normalised(x, weight, eps):  # noqa: ANN001
     """RMSNorm of all rows."""
     out = np.empty_like(x)
@@ -255,7 +258,7 @@ def normalised(x, weight, eps):  # noqa: ANN001
     return out
 
 
-@numba.njit(cache=True)
+@inner
 def rotate_interleaved(x, cos, sin, out):  # noqa: ANN001
     """Pairs (0, 1), (2, 3), ...; first halves first, as `godwit.ops.rotate`."""
     half = cos.shape[0]
@@ -264,7 +267,7 @@ def rotate_interleaved(x, cos, sin, out):  # noqa: ANN001
         out[p], out[half + p] = a * cos[p] - b * sin[p], b * cos[p] + a * sin[p]
 
 
-@numba.njit(cache=True)
+@inner
 def rotate_first(x, cos, sin, interleaved, out):  # noqa: ANN001
     """Rotate the first dimensions of an index vector in its layout and copy the others."""
     half = cos.shape[0]
@@ -278,14 +281,14 @@ def rotate_first(x, cos, sin, interleaved, out):  # noqa: ANN001
         out[d] = x[d]
 
 
-@numba.njit(fastmath=FAST, cache=True)
+@inner(fastmath=FAST)
 def gated(gate, up, out):  # noqa: ANN001
     """silu(gate) * up."""
     for d in range(gate.shape[0]):
         out[d] = gate[d] / (np.float32(1) + np.exp(-gate[d])) * up[d]
 
 
-@numba.njit(cache=True)
+@inner
 def add(x, y):  # noqa: ANN001
     """x += y, both (T, D)."""
     for t in range(x.shape[0]):
@@ -293,7 +296,7 @@ def add(x, y):  # noqa: ANN001
             x[t, d] += y[t, d]
 
 
-@numba.njit(cache=True)
+@inner
 def add_bias(x, bias):  # noqa: ANN001
     """x (T, D) += bias (D,); an empty bias is none."""
     if bias.shape[0] > 0:

@@ -7,7 +7,7 @@ z (V,) float32; p (V,) float64; bits (V,) the same bytes as int64, which order p
 
 import numpy as np
 
-from godwit.ops._numba import numba
+from godwit.ops._numba import inner, njit, numba
 
 STEPS = 512  # 64 octaves; the last step holds all that is less likely still
 ONE = np.int64(0x3FF0000000000000)  # the bits of 1.0
@@ -19,7 +19,7 @@ LN2_HIGH, LN2_LOW = 0.6931471803691238, 1.9082149292705877e-10
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
-@numba.njit(cache=True, parallel=True)
+@njit(parallel=True)
 def draw_in_runs(z, likeliest, how, token, runs):  # noqa: ANN001 (compiled: inferred)
     """Rows divided among so many threads; see `draw_rows`."""
     rows = z.shape[0]
@@ -27,7 +27,7 @@ def draw_in_runs(z, likeliest, how, token, runs):  # noqa: ANN001 (compiled: inf
         draw_rows(z, likeliest, how, token, rows * run // runs, rows * (run + 1) // runs)
 
 
-@numba.njit(cache=True)
+@njit
 def draw_rows(z, likeliest, how, token, start, stop):  # noqa: ANN001
     """Fill `token` (B,) from row `start` to `stop`; `likeliest` (B,) are ids, `how` is `Rows`."""
     temperature, u, top_p, top_k, min_p = how
@@ -44,7 +44,7 @@ def draw_rows(z, likeliest, how, token, start, stop):  # noqa: ANN001
             token[row] = invert(p, u[row] * whole, least, last)
 
 
-@numba.njit(cache=True, fastmath={"contract"})
+@inner(fastmath={"contract"})
 def relative(z, top, temperature, p, power):  # noqa: ANN001
     """p = exp((z - top) / temperature), to the last bits of float64, by an exponential that vectorises.
 
@@ -76,7 +76,7 @@ def relative(z, top, temperature, p, power):  # noqa: ANN001
         p[i] *= scale[i]
 
 
-@numba.njit(cache=True)
+@inner
 def find_cut(p, bits, top_p, top_k, min_p):  # noqa: ANN001
     """p and id of the least likely token kept (all above are, and its equals of lower ids), and the sum kept."""
     least, last = max(min_p, SMALLEST), p.shape[0]
@@ -106,34 +106,56 @@ def find_cut(p, bits, top_p, top_k, min_p):  # noqa: ANN001
     return least, last, whole
 
 
-@numba.njit(cache=True)
+@inner
 def step_of(bits):  # noqa: ANN001
     """0 for 1.0, more for less."""
     return min((ONE - bits) >> SHIFT, STEPS - 1)
 
 
-@numba.njit(cache=True)
+@inner
 def narrow(p, bits, step, least, last, count, mass):  # noqa: ANN001
     """The cut moved into a step of which `count` tokens are kept, or as many as hold `mass`; and what they hold."""
-    ids = np.array([i for i in range(p.shape[0]) if step_of(bits[i]) == step and is_kept(p[i], i, least, last)])
-    order = np.argsort(-p[ids], kind="mergesort")  # stable: of equals the lower id first
+    ids, num = np.empty(p.shape[0], np.int64), 0
+    for i in range(p.shape[0]):
+        if step_of(bits[i]) == step and is_kept(p[i], i, least, last):
+            ids[num] = i
+            num += 1
+    # A heap: only those that are kept come out in order.
+    for place in range(num // 2 - 1, -1, -1):
+        sink(p, ids, place, num)
     held = 0.0
-    for place in range(min(count, len(order))):
-        if held >= mass:
-            break
-        last = ids[order[place]]
+    while num > 0 and count > 0 and held < mass:
+        last = ids[0]
         least = p[last]
         held += least
+        num, count = num - 1, count - 1
+        ids[0] = ids[num]
+        sink(p, ids, 0, num)
     return least, last, held
 
 
-@numba.njit(cache=True)
+@inner
+def sink(p, ids, place, num):  # noqa: ANN001
+    """Put `ids[place]` where it belongs in the heap of `num` ids; first are the likelier, of equals the lower id."""
+    moved = ids[place]
+    while 2 * place + 1 < num:
+        child = 2 * place + 1
+        if child + 1 < num and is_kept(p[ids[child + 1]], ids[child + 1], p[ids[child]], ids[child]):
+            child += 1
+        if not is_kept(p[ids[child]], ids[child], p[moved], moved):
+            break
+        ids[place] = ids[child]
+        place = child
+    ids[place] = moved
+
+
+@inner
 def is_kept(value, i, least, last):  # noqa: ANN001
     """Whether token i, with p `value`, is on the near side of a cut."""
     return value > least or (value == least and i <= last)
 
 
-@numba.njit(cache=True)
+@inner
 def invert(p, mass, least, last):  # noqa: ANN001
     """The first kept token up to which more than `mass` is kept, else the last kept one."""
     held, token = 0.0, 0
@@ -146,7 +168,7 @@ def invert(p, mass, least, last):  # noqa: ANN001
     return token
 
 
-@numba.njit(cache=True)
+@njit
 def hashed(seed, place, u):  # noqa: ANN001
     """Two rounds of splitmix64, over seed and place (uint64), as numbers in [0, 1)."""
     for row in range(seed.shape[0]):
@@ -154,7 +176,7 @@ def hashed(seed, place, u):  # noqa: ANN001
         u[row] = np.float64(state >> np.uint64(11)) * 2.0**-53
 
 
-@numba.njit(cache=True)
+@inner
 def mixed(state):  # noqa: ANN001
     """A round."""
     state = state + GOLDEN

@@ -7,10 +7,10 @@ selection spent most of its time on clearing and scanning its histograms.
 
 import numpy as np
 
-from godwit.ops._numba import numba
+from godwit.ops._numba import inner
 
 
-@numba.njit(cache=True)
+@inner
 def sortable(score, n, key):  # noqa: ANN001 (compiled: types are inferred)
     """`key` (int32) of the first n scores; it may be the same memory."""
     bits = score.view(np.int32)
@@ -21,7 +21,7 @@ def sortable(score, n, key):  # noqa: ANN001 (compiled: types are inferred)
         key[s] = np.int32(0) if x == np.int32(-1) else x
 
 
-@numba.njit(cache=True)
+@inner
 def kth_largest(key, n, k):  # noqa: ANN001
     """The k-th largest of n keys; or, if there is one that exactly k keys reach, such a one."""
     kth = np.int32(-0x80000000)
@@ -39,7 +39,7 @@ def kth_largest(key, n, k):  # noqa: ANN001
     return kth
 
 
-@numba.njit(cache=True)
+@inner
 def cut(score, place, slot, n, k, key):  # noqa: ANN001
     """Keep the k best of n entries of a row, in order, equal ones from the left; returns the k-th best score."""
     sortable(score[slot], n, key)

@@ -14,7 +14,7 @@ Every score is the same operations whatever block of queries or keys it is compu
 
 import numpy as np
 
-from godwit.ops._numba import numba
+from godwit.ops._numba import inner, njit, numba
 from godwit.ops.index_topk._best import cut, kth_largest, sortable
 from godwit.ops.index_topk._scores import PANEL, lowest, score_panel
 
@@ -24,7 +24,7 @@ ROWS = 16
 STRIDE = 32
 
 
-@numba.njit(parallel=True, cache=True)
+@njit(parallel=True)
 def select(q, w, panels, sample, num_before, offset, index):  # noqa: ANN001 (compiled: types are inferred)
     """Fill `index` (Q, K) for queries that are positions `num_before`, `num_before + 1`, ... of their document."""
     num_queries, width = index.shape
@@ -57,7 +57,7 @@ def select(q, w, panels, sample, num_before, offset, index):  # noqa: ANN001 (co
                 finish(score, place, r - first, count[r - first], width, key, offset, index, r)
 
 
-@numba.njit(cache=True)
+@inner
 def scan(q, w, panels, first, last, num_before, width, threshold, count, score, place, key):  # noqa: ANN001
     """Go over all panels with rows `first:last`; their best lie in the rows of `score` and `place`, `count` of them."""
     room = score.shape[1] - PANEL
@@ -74,7 +74,7 @@ def scan(q, w, panels, first, last, num_before, width, threshold, count, score, 
                 count[r] = n
 
 
-@numba.njit(cache=True)
+@inner
 def guess(q, w, row, sample, visible, width, key):  # noqa: ANN001
     """A score that most likely more than `width` of the visible keys reach; NaN where a guess would not pay."""
     expected = np.float64(width) / STRIDE
@@ -94,7 +94,7 @@ def guess(q, w, row, sample, visible, width, key):  # noqa: ANN001
     return np.nextafter(score[0], np.float32(-np.inf))
 
 
-@numba.njit(cache=True)
+@inner
 def finish(score, place, slot, n, width, key, offset, index, row):  # noqa: ANN001
     """The k best of the n in a slot, as flat positions of a row of `index`."""
     if n > width:
@@ -103,13 +103,13 @@ def finish(score, place, slot, n, width, key, offset, index, row):  # noqa: ANN0
         index[row, s] = offset + place[slot, s]
 
 
-@numba.njit(cache=True)
+@inner
 def seen(number):  # noqa: ANN001
     """Bits of the first `number` keys of a panel (at least 1; all 64 for more than there are)."""
     return np.uint64(0xFFFFFFFFFFFFFFFF) >> np.uint64(max(0, 64 - number))
 
 
-@numba.njit(cache=True)
+@inner
 def keep(fresh, above, base, score, place, r, n):  # noqa: ANN001
     """Append to row r those scores of a panel whose bits are set; returns its new count."""
     while above:

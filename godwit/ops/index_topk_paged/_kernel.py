@@ -6,12 +6,12 @@ best; what is best of all is among them, and cutting the runs' lists, laid in or
 
 import numpy as np
 
-from godwit.ops._numba import numba
+from godwit.ops._numba import inner, njit, numba
 from godwit.ops.index_topk._best import cut
 from godwit.ops.index_topk._kernel import PANEL, keep, score_panel, seen
 
 
-@numba.njit(parallel=True, cache=True)
+@njit(parallel=True)
 def select(q, w, tiles, page, table, document, visible, num_runs, rows):  # noqa: ANN001 (compiled: types are inferred)
     """Fill `rows` (Q, K) for queries that see the first `visible` (Q,) positions of their `document` (Q,)."""
     num_queries, width = rows.shape
@@ -30,7 +30,7 @@ def select(q, w, tiles, page, table, document, visible, num_runs, rows):  # noqa
             merge(score[t], place[t], count[t], page, table[document[t]], rows[t])
 
 
-@numba.njit(cache=True)
+@njit
 def all_rows(page, table, document, visible, rows):  # noqa: ANN001
     """Fill the rows of queries that see no more than these hold: with all they see, -1 behind."""
     for t in range(rows.shape[0]):
@@ -41,7 +41,7 @@ def all_rows(page, table, document, visible, rows):  # noqa: ANN001
             rows[t, n:] = -1
 
 
-@numba.njit(cache=True)
+@inner
 def best_of_run(q, w, row, tiles, page, pages, visible, run, num_runs, best_score, best_place):  # noqa: ANN001
     """The best positions, in order, of the run's share of the tiles for query `row`; returns how many."""
     width = best_score.shape[0]
@@ -66,7 +66,7 @@ def best_of_run(q, w, row, tiles, page, pages, visible, run, num_runs, best_scor
     return n
 
 
-@numba.njit(cache=True)
+@inner
 def merge(run_score, run_place, count, page, pages, rows):  # noqa: ANN001
     """The best of all runs' best, as rows of the pool."""
     width, total = rows.shape[0], count.sum()

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from godwit.ops._numba import numba
+from godwit.ops._numba import inner, njit, numba
 from godwit.ops.index_topk._best import cut
 from godwit.ops.index_topk._kernel import ROWS, finish, keep, seen
 from godwit.ops.index_topk._scores import PANEL, score_panel
@@ -11,7 +11,7 @@ BLOCK = 128
 PANELS = BLOCK // PANEL
 
 
-@numba.njit(cache=True)
+@inner
 def choose_blocks(q, w, row, mean_panels, own, num_blocks, score, place, key, kept):  # noqa: ANN001
     """Numbers of the kept blocks in ascending order into `kept`; returns how many."""
     kept[0] = 0
@@ -37,7 +37,7 @@ def choose_blocks(q, w, row, mean_panels, own, num_blocks, score, place, key, ke
     return wanted + 2
 
 
-@numba.njit(parallel=True, cache=True)
+@njit(parallel=True)
 def select(q, w, panels, mean_panels, num_blocks, num_before, offset, index):  # noqa: ANN001
     """Fill `index` (Q, K) for queries that are positions `num_before`, `num_before + 1`, ... of their document."""
     num_queries, width = index.shape

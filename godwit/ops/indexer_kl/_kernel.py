@@ -10,7 +10,7 @@ goes over the queries in order, so the bits do not depend on the number of threa
 import numpy as np
 
 from godwit.ops._gathered import add_rows, dots
-from godwit.ops._numba import numba
+from godwit.ops._numba import inner, njit, numba
 from godwit.ops._places import PAD, places
 from godwit.ops._softmax import softmax
 
@@ -20,7 +20,7 @@ COLUMNS = 16
 ROWS = 64
 
 
-@numba.njit(parallel=True, cache=True)
+@njit(parallel=True)
 def add_attention(q, k, index, scale, total, entropy, own_entropy):  # noqa: ANN001 (compiled: types are inferred)
     """Add one teacher's mean attention to `total` (Q, K), and its sum p log p to `entropy` (Q,) if that is asked for.
 
@@ -52,7 +52,7 @@ def add_attention(q, k, index, scale, total, entropy, own_entropy):  # noqa: ANN
                 total[i, j] += own[i - first, j]
 
 
-@numba.njit(cache=True)
+@inner
 def negative_entropy(p, n):  # noqa: ANN001
     """Sum of p log p over the first n, 0 log 0 = 0."""
     total = 0.0
@@ -62,7 +62,7 @@ def negative_entropy(p, n):  # noqa: ANN001
     return total
 
 
-@numba.njit(parallel=True, cache=True)
+@njit(parallel=True)
 def learn(q, k, w, index, target, kl, dots_gradient, dq, dw, gradients):  # noqa: ANN001
     """Take from `kl` (Q,), which comes with sum p log p, the cross term, and fill the gradients if they are wanted.
 
@@ -98,7 +98,7 @@ def learn(q, k, w, index, target, kl, dots_gradient, dq, dw, gradients):  # noqa
                 add_rows(d, k, place, n, dq[i, h])
 
 
-@numba.njit(parallel=True, cache=True)
+@njit(parallel=True)
 def add_to_keys(q, index, dots_gradient, dk):  # noqa: ANN001
     """Add to `dk` (A / COLUMNS, T, COLUMNS) what the queries (Q, H, A) left, A in whole blocks of columns, H even."""
     for block in numba.prange(dk.shape[0]):
@@ -111,7 +111,7 @@ def add_to_keys(q, index, dots_gradient, dk):  # noqa: ANN001
                 add_two(dots_gradient[i, h], dots_gradient[i, h + 1], own[0], own[1], place, n, dk[block])
 
 
-@numba.njit(fastmath=FAST, cache=True)
+@inner(fastmath=FAST)
 def add_two(a, b, x, y, place, n, rows):  # noqa: ANN001
     """rows[place[j]] += a[j] x + b[j] y."""
     for j in range(n):

@@ -2,13 +2,13 @@
 
 from numba import boolean, float32, int64, void
 
-from godwit.ops._numba import numba
+from godwit.ops._numba import njit, numba
 
 _HEADS = float32[:, :, ::1]
 _TABLE = float32[:, ::1]
 
 
-@numba.njit(void(_HEADS, _TABLE, _TABLE, int64, boolean, boolean, _HEADS), cache=True, parallel=True)
+@njit(void(_HEADS, _TABLE, _TABLE, int64, boolean, boolean, _HEADS), parallel=True)
 def turn(x, cos, sin, start, from_pairs, to_pairs, out):  # noqa: ANN001 (compiled: types are in the signature)
     """Columns from `start` rotated, the others copied.
 

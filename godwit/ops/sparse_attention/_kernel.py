@@ -7,7 +7,7 @@ dk += ds q.
 import numpy as np
 
 from godwit.ops._gathered import add_rows, dots
-from godwit.ops._numba import numba
+from godwit.ops._numba import njit, numba
 from godwit.ops._places import PAD, places
 from godwit.ops._softmax import exponentials, softmax
 
@@ -16,7 +16,7 @@ ROWS = 64
 PIECE = 256
 
 
-@numba.njit(parallel=True, cache=True)
+@njit(parallel=True)
 def forward(q, k, v, index, scale, out, lse):  # noqa: ANN001 (compiled: types are inferred)
     """Fill `out` (T, H, E) and `lse` (T, H); keys and values come by head, (G, T, D) and (G, T, E)."""
     repeat = q.shape[1] // k.shape[0]
@@ -36,7 +36,7 @@ def forward(q, k, v, index, scale, out, lse):  # noqa: ANN001 (compiled: types a
                 add_rows(p, v[g], place, n, out[t, h])
 
 
-@numba.njit(parallel=True, cache=True)
+@njit(parallel=True)
 def query_gradients(start, q, dout, k, v, index, lse, delta, scale, weight, dweight, dq):  # noqa: ANN001
     """For one key-value head and the queries `start`, `start + 1`, ...: keep p and ds and add to `dq` (R, T, D).
 
@@ -62,7 +62,7 @@ def query_gradients(start, q, dout, k, v, index, lse, delta, scale, weight, dwei
                 add_rows(ds, k, place, n, dq[h, t])
 
 
-@numba.njit(parallel=True, cache=True)
+@njit(parallel=True)
 def key_gradients(start, q, dout, weight, dweight, first, query, column, border, dk, dv):  # noqa: ANN001
     """Add to `dk` (T, D) and `dv` (T, E) what those queries left: see `godwit.ops._inverse.ByPosition`."""
     for run in numba.prange(border.shape[0] - 1):

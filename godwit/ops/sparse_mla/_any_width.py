@@ -7,7 +7,7 @@ taken in parts that stay in the L2 cache while all heads go over them.
 import numpy as np
 
 from godwit.ops._gathered import add_rows, dots
-from godwit.ops._numba import numba
+from godwit.ops._numba import inner, numba
 from godwit.ops._places import PAD, places
 from godwit.ops._softmax import softmax
 
@@ -15,7 +15,7 @@ from godwit.ops._softmax import softmax
 PART = 128
 
 
-@numba.njit(parallel=True, cache=True)
+@inner(parallel=True)
 def attend(q, c, index, out, lse):  # noqa: ANN001 (compiled: types are inferred)
     """Fill `out` (Q, H, C) and `lse` (Q, H) from scaled queries (Q, H, W), rows (T, W) and positions (Q, K)."""
     for i in numba.prange(q.shape[0]):
@@ -30,7 +30,7 @@ def attend(q, c, index, out, lse):  # noqa: ANN001 (compiled: types are inferred
         sums(p, c, place, n, out[i])
 
 
-@numba.njit(cache=True)
+@inner
 def scores(q, c, place, n, p):  # noqa: ANN001
     """p[h, j] = q[h] . c[place[j]], of as many columns as q has; may write PAD - 1 columns behind n."""
     for first in range(0, n, PART):
@@ -38,7 +38,7 @@ def scores(q, c, place, n, p):  # noqa: ANN001
             dots(q[h], c, place[first:], min(PART, n - first), np.float32(1), p[h, first:])
 
 
-@numba.njit(cache=True)
+@inner
 def sums(p, c, place, n, out):  # noqa: ANN001
     """out[h] = sum_j p[h, j] c[place[j]], of as many columns as out has; weights behind n are zero."""
     out[:] = 0

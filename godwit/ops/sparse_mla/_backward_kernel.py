@@ -10,7 +10,7 @@ it is there, and the bits do not depend on the number of threads.
 
 import numpy as np
 
-from godwit.ops._numba import numba
+from godwit.ops._numba import inner, njit, numba
 from godwit.ops._places import PAD, places
 from godwit.ops._softmax import exponentials
 from godwit.ops.sparse_mla._any_width import scores, sums
@@ -19,7 +19,7 @@ FAST = {"contract", "reassoc", "nsz"}
 COLUMNS = 16
 
 
-@numba.njit(parallel=True, cache=True)
+@njit(parallel=True)
 def query_gradients(q, c, index, dout, lse, delta, weight, dweight, dq):  # noqa: ANN001 (compiled: types are inferred)
     """Fill `weight` and `dweight` (Q, H, K + PAD) with p and ds, `dq` (Q, H, W) but for the scale, which is in q."""
     for i in numba.prange(q.shape[0]):
@@ -36,7 +36,7 @@ def query_gradients(q, c, index, dout, lse, delta, weight, dweight, dq):  # noqa
         sums(ds, c, place, n, dq[i])
 
 
-@numba.njit(parallel=True, cache=True)
+@njit(parallel=True)
 def row_gradients(q, dout, index, weight, dweight, dc):  # noqa: ANN001
     """Add to `dc` (W / COLUMNS, T, COLUMNS) what queries (Q, H, W) and output gradients (Q, H, W) bring."""
     for block in numba.prange(dc.shape[0]):
@@ -50,7 +50,7 @@ def row_gradients(q, dout, index, weight, dweight, dc):  # noqa: ANN001
                 add_outer(dweight[i, h : h + 4], own_q, weight[i, h : h + 4], own_dout, place, n, dc[block])
 
 
-@numba.njit(fastmath=FAST, cache=True)
+@inner(fastmath=FAST)
 def add_outer(a, x, b, y, place, n, rows):  # noqa: ANN001
     """rows[place[j]] += sum_g a[g, j] x[g] + b[g, j] y[g] for four heads."""
     x0, x1, x2, x3 = x[0], x[1], x[2], x[3]

@@ -9,7 +9,7 @@ are in `_products`.
 
 import numpy as np
 
-from godwit.ops._numba import numba
+from godwit.ops._numba import inner, njit, numba
 from godwit.ops._places import places
 from godwit.ops._softmax import exponentials, largest
 from godwit.ops.sparse_mla._any_width import PART
@@ -25,7 +25,7 @@ def queries_at_once(num_queries: int, num_heads: int, width: int, num_threads: i
     return max(1, min(QUERIES, NUMBERS // (2 * num_heads * width), num_queries // (4 * num_threads)))
 
 
-@numba.njit(parallel=True, cache=True)
+@njit(parallel=True)
 def attend(q, c, index, out, lse, block):  # noqa: ANN001 (compiled: types are inferred)
     """Fill `out` (Q, H, C) and `lse` (Q, H) from scaled queries (Q, H, W), rows (T, W) and positions (Q, K).
 
@@ -53,7 +53,7 @@ def attend(q, c, index, out, lse, block):  # noqa: ANN001 (compiled: types are i
                 lse[i, h] = top[i - first, h] + np.log(total[i - first, h])
 
 
-@numba.njit(cache=True)
+@inner
 def attend_part(q, c, place, i, r, first, count, p, top, total, out):  # noqa: ANN001
     """Add `count` rows of query i, from entry `first` of row r of `place` on, to its sums."""
     for h in range(0, q.shape[1], HEADS):
@@ -64,7 +64,7 @@ def attend_part(q, c, place, i, r, first, count, p, top, total, out):  # noqa: A
         add_rows(p, c, place, r, first, count, out, i, h)
 
 
-@numba.njit(cache=True)
+@inner
 def weigh(p, g, count, top, total, out, i, r, h, again):  # noqa: ANN001
     """Turn scores p[g, :count] into e^(score - maximum so far); correct head h's sums if the maximum has changed."""
     best = max(top[r, h], largest(p[g], count))
