@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from godwit.rewards import Compat
-from godwit.rewards.labels import value_of
+from godwit.rewards.labels import label_form, value_of
 
 SUPPORT = {"fully supported": 1.0, "partially supported": 0.5, "no support": 0.0}
 RELEVANCE = {"relevant": 1.0, "unrelevant": 0.0, "irrelevant": 0.0, "not relevant": 0.0}
@@ -80,6 +80,12 @@ def relevance_of(reply: str, *, compat: Compat = "paper") -> float | None:
 def needs_citation(reply: str, *, compat: Compat = "paper") -> float | None:
     """1 if the first label says that an uncited statement needs a citation, 0 if not; None if it is no verdict."""
     return value_of(reply, NEED, "first", parts=(("yes", 1.0), ("", 0.0)), compat=compat)
+
+
+support_form, relevance_form, need_form = (
+    label_form(map(str.capitalize, values)) for values in (SUPPORT, RELEVANCE, NEED)
+)
+"""Of replies that `support_of`, `relevance_of` and `needs_citation` read."""
 
 
 def citation_length(num_tokens: Sequence[int]) -> float | None:

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from godwit.text.forms import Room, whole_number
 from godwit.text.replies import elements, without_elements
 
 MAX_SPANS = 3
@@ -85,6 +86,18 @@ def parse_spans(cite: str, num_sentences: int, *, max_spans: int | None = MAX_SP
         else:
             spans.append(Span(first, last))
     return spans[:max_spans]
+
+
+def span_form(num_sentences: int) -> str:
+    """One span that a context of `num_sentences` sentences (one or more) has."""
+    last = num_sentences - 1
+    return rf"\[(?:{'|'.join(f'{first}-{whole_number(first, last)}' for first in range(num_sentences))})\]"
+
+
+def statements_form(room: Room, num_sentences: int) -> str:
+    """Of answers in the format above, about a context of so many sentences."""
+    spans = f"(?:{span_form(num_sentences)}){{0,{MAX_SPANS}}}"
+    return room.several(f"<statement>{room.text(without='<')}<cite>{spans}</cite></statement>")
 
 
 def cited_texts(statement: Statement, sentences: Sequence[str]) -> list[str]:

@@ -15,7 +15,8 @@ from statistics import fmean
 from typing import Literal
 
 from godwit.base.errors import GodwitError
-from godwit.rewards.labels import rating
+from godwit.rewards.labels import rating, rating_form
+from godwit.text.forms import Form
 
 Scale = Literal["qa", "summary", "chat"]
 _RANGES: dict[Scale, tuple[int, int]] = {"qa": (1, 3), "summary": (1, 5), "chat": (1, 10)}
@@ -31,6 +32,11 @@ def correctness_of(reply: str, scale: Scale) -> float | None:
     if found is None:
         return None
     return int(found) / highest if scale == "chat" else (int(found) - lowest) / (highest - lowest)
+
+
+def correctness_form(scale: Scale) -> Form:
+    """Of replies that `correctness_of` reads."""
+    return rating_form(*_RANGES[scale])
 
 
 def best_of(scores: Sequence[float | None]) -> float | None:

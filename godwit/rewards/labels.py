@@ -5,10 +5,11 @@ analyses first, so its last does (facts of both in their released code).
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from godwit.rewards import Compat
+from godwit.text.forms import Form, one_of, whole_number
 
 _LABEL = re.compile(r"\[\[([ /a-zA-Z]+)\]\]")
 _RATING = re.compile(r"\[\[([0-9]{1,6}(?:\.[0-9]{1,6})?)\]\]")
@@ -50,6 +51,22 @@ def value_of(
     if compat == "paper":
         return values.get(found)
     return next(value for part, value in parts if part in found)
+
+
+def label_form(labels: Iterable[str]) -> Form:
+    """Of replies that are one of these labels and nothing else."""
+    pattern = rf"\[\[{one_of(labels)}\]\]"
+    return lambda _: pattern
+
+
+def rating_form(lowest: int, highest: int) -> Form:
+    """Of replies that are a whole number in double brackets and nothing else."""
+    return lambda _: rf"\[\[{whole_number(lowest, highest)}\]\]"
+
+
+def behind_analysis(form: Form) -> Form:
+    """Of replies that say some sentences first."""
+    return lambda room: rf"{room.text()}\n{form(room)}"
 
 
 def _pick(pattern: re.Pattern[str], reply: str, which: Which) -> str | None:

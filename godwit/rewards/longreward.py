@@ -13,7 +13,8 @@ from statistics import fmean
 
 from godwit.rewards import Compat
 from godwit.rewards.citation_scores import SUPPORT
-from godwit.rewards.labels import rating, value_of
+from godwit.rewards.labels import behind_analysis, label_form, rating, rating_form, value_of
+from godwit.text.forms import Room
 from godwit.text.replies import elements
 
 DIMENSIONS = ("helpfulness", "logicality", "faithfulness", "completeness")
@@ -32,9 +33,20 @@ def facts_of(reply: str) -> list[str]:
     return [fact for fact in (inner.strip() for inner in elements(reply, "statement")) if fact]
 
 
+def facts_form(room: Room) -> str:
+    """Of replies in which `facts_of` finds some."""
+    return room.several(f"<statement>{room.text(without='<')}</statement>", between=r"\n*")
+
+
 def fact_support(reply: str, *, compat: Compat = "paper") -> float | None:
     """1, 0.5 or 0 from the LAST label of the judge's reply (LongCite's counts the first); None if it is no verdict."""
     return value_of(reply, SUPPORT, "last", parts=(("fully", 1.0), ("partially", 0.5), ("", 0.0)), compat=compat)
+
+
+dimension_form = behind_analysis(rating_form(0, int(HIGHEST)))
+"""Of replies that `dimension_rating` reads."""
+fact_support_form = behind_analysis(label_form(map(str.capitalize, SUPPORT)))
+"""Of replies that `fact_support` reads."""
 
 
 def faithfulness(supports: Sequence[float]) -> float | None:

@@ -13,6 +13,7 @@ from statistics import fmean
 
 from godwit.base.errors import GodwitError
 from godwit.rewards import Compat
+from godwit.text.forms import Room
 from godwit.text.replies import json_object
 
 DIMENSIONS = ("Relevance", "Accuracy", "Coherence", "Clarity", "Breadth and Depth", "Reading Experience")
@@ -37,6 +38,12 @@ def parse_quality(reply: str, *, dimensions: Sequence[str] = DIMENSIONS) -> dict
             return None
         ratings[name] = int(value)
     return ratings
+
+
+def quality_form(room: Room) -> str:
+    """Of replies that `parse_quality` reads."""
+    ratings = ", ".join(f'"{name}": [{LOWEST}-{HIGHEST}]' for name in DIMENSIONS)
+    return rf"\{{{ratings}\}}"
 
 
 def dimension_scores(

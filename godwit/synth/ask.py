@@ -21,6 +21,7 @@ from godwit.synth.parse import model_in
 from godwit.synth.rows import Drop, GivenUp, Malformed, Unscored
 from godwit.synth.tasks import together
 from godwit.synth.wire import Request
+from godwit.text.forms import Form, Room, some_text
 from godwit.text.replies import after_thoughts
 
 OptionsT = TypeVar("OptionsT", covariant=True)
@@ -125,12 +126,14 @@ class Ask(Generic[OptionsT]):
             messages: made by `system`, `user` and `assistant`.
             settings: of `said`.
         """
-        return await self.parsed(stage, messages, _not_empty, **settings)
+        return await self.parsed(stage, messages, _not_empty, form=some_text, **settings)
 
     async def json(self, stage: str, messages: Sequence[Message], schema: type[ModelT], **settings: Any) -> ModelT:
-        """The answer as a `schema`; with --structured the endpoint is made to keep to it."""
-        if self.structured:
-            form = {"name": schema.__name__, "schema": schema.model_json_schema(), "strict": False}
+        """The answer as a `schema`; with --structured or --forms the endpoint is made to keep to it."""
+        room = self.exchange.endpoints[settings.get("role", WRITER)].room
+        if self.structured or room is not None:
+            asked = (room or Room()).schema(schema.model_json_schema())
+            form = {"name": schema.__name__, "schema": asked, "strict": False}
             settings["response_format"] = {"type": "json_schema", "json_schema": form}
         return await self.parsed(stage, messages, lambda text: model_in(text, schema), **settings)
 
@@ -140,18 +143,24 @@ class Ask(Generic[OptionsT]):
         messages: Sequence[Message],
         parse: Callable[[str], ValueT],
         *,
+        form: Form | None = None,
         role: str = WRITER,
         draw: int = 0,
         **settings: Any,
     ) -> ValueT:
         """What `parse` makes of the answer; it raises `Malformed` to have it repaired, as often as the run allows.
 
+        Args:
+            form: of answers that `parse` takes; with --forms the endpoint is made to keep to it.
+
         Raises:
             Drop: it stayed unusable (`Unscored` if a judge's).
         """
         asked, reason = list(messages), ""
         for attempt in range(1 + self.repairs):
-            text, cut = await self._answer(stage, asked, role=role, draw=draw + 1000 * attempt, settings=settings)
+            text, cut = await self._answer(
+                stage, asked, form=form, role=role, draw=draw + 1000 * attempt, settings=settings
+            )
             try:
                 return parse(text)
             except Malformed as fault:
@@ -162,19 +171,34 @@ class Ask(Generic[OptionsT]):
         raise ended(f"{stage}: {reason} (in {1 + self.repairs} answer{'s' if self.repairs else ''})")
 
     async def said(
-        self, stage: str, messages: Sequence[Message], *, role: str = WRITER, draw: int = 0, **settings: Any
+        self,
+        stage: str,
+        messages: Sequence[Message],
+        *,
+        form: Form | None = None,
+        role: str = WRITER,
+        draw: int = 0,
+        **settings: Any,
     ) -> str:
         """One answer as it is, without the thought before it; it may be empty.
 
         Args:
+            form: see `parsed`.
             role: "writer" or "judge".
             draw: 0, 1, 2, ... for several answers to the same prompt.
             settings: `max_tokens` (always given), `temperature`, `top_p`, `stop`, `response_format`.
         """
-        return (await self._answer(stage, messages, role=role, draw=draw, settings=settings))[0]
+        return (await self._answer(stage, messages, form=form, role=role, draw=draw, settings=settings))[0]
 
     async def _answer(
-        self, stage: str, messages: Sequence[Message], *, role: str, draw: int, settings: dict[str, Any]
+        self,
+        stage: str,
+        messages: Sequence[Message],
+        *,
+        form: Form | None,
+        role: str,
+        draw: int,
+        settings: dict[str, Any],
     ) -> tuple[str, bool]:
         """The answer, and whether it was cut."""
         settings = dict(settings)
@@ -187,6 +211,8 @@ class Ask(Generic[OptionsT]):
             if room < LEAST_ANSWER:
                 raise Drop(f"{stage}: the prompt does not fit the model's {endpoint.context} tokens")
             settings["max_tokens"] = min(settings["max_tokens"], room)
+        if form is not None and endpoint.room is not None and "response_format" not in settings:
+            settings["structured_outputs"] = {"regex": form(endpoint.room)}
         request = Request(
             model=endpoint.model,
             messages=list(messages),

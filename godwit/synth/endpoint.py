@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from godwit.base.endpoint import Address, Price
+from godwit.text.forms import Room
 
 # Rough sizes of tokens, for limits and for what cannot be sent anyway; bills are made of what the endpoint reports.
 LATIN_PER_TOKEN, OTHER_PER_TOKEN, TOKENS_PER_PICTURE = 4.0, 1.4, 800
@@ -18,6 +19,7 @@ class Endpoint(Address):
         sees: whether it takes pictures; else they are left out of what is sent.
         most_answer: tokens an answer may have at most, whatever a stage asks for; None for no such limit.
         extra: further fields of each request's body, e.g. a switch for thinking; part of the content key.
+        room: what forms of answers leave to the model, where the endpoint takes them; None: none are sent.
     """
 
     model: str
@@ -26,6 +28,7 @@ class Endpoint(Address):
     sees: bool = True
     most_answer: int | None = None
     extra: dict[str, Any] = field(default_factory=dict)
+    room: Room | None = None
 
     @property
     def chat_url(self) -> str:

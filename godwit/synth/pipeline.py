@@ -35,6 +35,7 @@ class Pipeline:
         judged: whether it makes calls as the judge.
         pictures: whether it sends pictures.
         retrieves: whether it ranks passages, so that an embedding endpoint is of use.
+        rehearsal: options for a run with the bundled model, whose answers are short and mean nothing.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Pipeline:
     judged: bool
     pictures: bool
     retrieves: bool
+    rehearsal: dict[str, Any]
 
     @property
     def samples(self) -> Path:
@@ -80,6 +82,7 @@ def load(name: str) -> Pipeline:
         judged=getattr(module, "JUDGED", False),
         pictures=getattr(module, "PICTURES", False),
         retrieves=getattr(module, "RETRIEVES", False),
+        rehearsal=getattr(module, "REHEARSAL", {}),
     )
 
 

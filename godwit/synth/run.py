@@ -6,7 +6,7 @@ ledger.json; the last is written when all the others are whole.
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,7 +71,8 @@ class Plan:
             "source": spelled(self.source.name),
             "limit": self.limit,
             "models": {
-                role: {"model": each.model, "extra": each.extra} for role, each in sorted(self.endpoints.items())
+                role: {"model": each.model, "extra": each.extra} | ({"forms": asdict(each.room)} if each.room else {})
+                for role, each in sorted(self.endpoints.items())
             },
             "seed": self.seed,
             "structured": self.structured,

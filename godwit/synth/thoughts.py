@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from godwit.synth.ask import fill
+from godwit.text.forms import Room
 from godwit.text.replies import elements, without_elements
 from godwit.text.words import count_words
 
@@ -90,6 +91,22 @@ def fault(
         return f"{thoughts} thoughts and {answers} answers"
     lowest, highest = paragraphs or (1, answers)
     return "" if lowest <= answers <= highest else f"{answers} paragraphs, not {lowest} to {highest}"
+
+
+def form(step: Step, room: Room, *, paragraphs: tuple[int, int] | None = None) -> str:
+    """Of texts in which `fault` finds nothing, their number of words aside; `<end>` may stand behind them.
+
+    Args:
+        paragraphs: as in `fault`.
+    """
+    text = room.text(without="<")
+    one = rf"<thought>\n?{text}</thought>\n?<answer>\n?{text}</answer>"
+    if step == "plan":
+        return rf"{one}\n*{one}\n*(?:{END})?"
+    lowest, highest = paragraphs or (1, None)
+    bridge = room.text(without="<")
+    blocks = room.several(rf"(?:{bridge})?{one}", least=lowest, most=highest, between=r"\n*")
+    return rf"{blocks}\n*(?:{END})?"
 
 
 def _broken(text: str) -> str:

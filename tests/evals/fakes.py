@@ -17,7 +17,9 @@ class FakeModel:
         self.max_tokens: list[int | None] = []
         self.images: list[tuple[str, ...]] = []
 
-    async def __call__(self, prompt: str, *, max_tokens: int | None = None, images: tuple[str, ...] = ()) -> Reply:
+    async def __call__(
+        self, prompt: str, *, form: Any = None, max_tokens: int | None = None, images: tuple[str, ...] = ()
+    ) -> Reply:
         self.prompts.append(prompt)
         self.max_tokens.append(max_tokens)
         self.images.append(images)
@@ -32,7 +34,9 @@ class FakeJudge:
         self.prompts: list[str] = []
         self.images: list[tuple[str, ...]] = []
 
-    async def __call__(self, prompt: str, parse: Callable[[str], Any], *, images: tuple[str, ...] = ()) -> Verdict:
+    async def __call__(
+        self, prompt: str, parse: Callable[[str], Any], *, form: Any, images: tuple[str, ...] = ()
+    ) -> Verdict:
         self.prompts.append(prompt)
         self.images.append(images)
         reply = self.answer(prompt)

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 FOLDER = Path("data")
 EXIT_INCOMPLETE = 4
-# Tokens of an answer by the bundled model: enough to see what an answer looks like.
-BUNDLED_ANSWER = 64
+# Tokens of an answer by the bundled model, which its form ends well before.
+BUNDLED_ANSWER = 512
 BUNDLED_EXTRA = {"chat_template_kwargs": {"enable_thinking": False}}
 
 
@@ -92,6 +92,10 @@ class Options:
     """send a seed with each request"""
     structured: bool = False
     """hold the endpoint to the JSON schema where a stage wants JSON (response_format)"""
+    forms: bool = False
+    """hold the endpoint to the form of every answer (vLLM's field structured_outputs: vLLM and godwit serve take it)"""
+    judge_forms: bool = False
+    """the same for --judge-endpoint; without one, the judge is held as --forms says"""
     keep_cut: bool = False
     """keep answers that ended at their token limit; else their rows are dropped"""
     repairs: int | None = None
@@ -132,7 +136,10 @@ def run(arguments: list[str]) -> int:
             default_factory=pipeline.options
         )
 
-    words: Any = parse(Words, arguments[1:], verb=f"synth {name}", about=_about(pipeline))
+    typed = {word.partition("=")[0] for word in arguments}
+    rehearsal = {} if typed & {"--endpoint", "--help", "-h"} else pipeline.rehearsal  # defaults: what is typed wins
+    start = Words(options=pipeline.options(**rehearsal))
+    words: Any = parse(Words, arguments[1:], verb=f"synth {name}", about=_about(pipeline), default=start)
     with ExitStack() as stack:
         plan = _plan(pipeline, words.general, words.options, stack)
         if words.general.dry_run:
@@ -165,7 +172,7 @@ def _plan(pipeline: "Pipeline", general: Options, options: Any, stack: ExitStack
     if general.repairs is not None and general.repairs < 0:
         raise GodwitError(f"repairs is {general.repairs}; give 0 or more")
     bundled = not general.endpoint
-    endpoints = _bundled(pipeline, general, stack) if bundled else _given(pipeline, general)
+    endpoints = _bundled(pipeline, general, options, stack) if bundled else _given(pipeline, general)
     if general.max_cost is not None and any(endpoint.price is None for endpoint in endpoints.values()):
         raise GodwitError("--max-cost needs prices; give --price IN/OUT (and --judge-price), e.g. --price 2.5/10")
     limits = Limits(
@@ -200,6 +207,7 @@ def _plan(pipeline: "Pipeline", general: Options, options: Any, stack: ExitStack
 def _given(pipeline: "Pipeline", general: Options) -> "dict[str, Endpoint]":
     from godwit.base.endpoint import Price
     from godwit.synth.endpoint import Endpoint
+    from godwit.text.forms import Room
 
     if not general.model:
         raise GodwitError(f"which model at {general.endpoint}? give --model NAME")
@@ -210,6 +218,7 @@ def _given(pipeline: "Pipeline", general: Options) -> "dict[str, Endpoint]":
         context=general.context,
         extra=_extra(general.extra),
         price=Price.parse(general.price) if general.price else None,
+        room=Room() if general.forms else None,
     )
     endpoints = {"writer": writer}
     _refuse(pipeline, general, "judge", pipeline.judged)
@@ -225,6 +234,7 @@ def _given(pipeline: "Pipeline", general: Options) -> "dict[str, Endpoint]":
             model=general.judge_model,
             key_env=general.judge_key_env or general.key_env,
             price=Price.parse(general.judge_price) if general.judge_price else None,
+            room=Room() if general.judge_forms or (general.forms and not general.judge_endpoint) else None,
         )
     if general.embed_model:
         endpoints["embedder"] = Endpoint(
@@ -257,13 +267,18 @@ def _refuse(pipeline: "Pipeline", general: Options, kind: str, used: bool) -> No
             raise GodwitError(f"{pipeline.name} has no use for --{name.replace('_', '-')}; leave it out")
 
 
-def _bundled(pipeline: "Pipeline", general: Options, stack: ExitStack) -> "dict[str, Endpoint]":
+def _bundled(pipeline: "Pipeline", general: Options, options: Any, stack: ExitStack) -> "dict[str, Endpoint]":
     from godwit.serve.local import FIRST_START, serving
     from godwit.synth.endpoint import Endpoint
+    from godwit.text.forms import REHEARSAL
 
     if general.model or general.judge_model:
         raise GodwitError("a model is named and no endpoint; give --endpoint URL")
     print("no --endpoint: the bundled model writes, to show the way; it is a nano and no author", flush=True)
+    print("(a rehearsal: its answers are short and held to their forms, and mean nothing)", flush=True)
+    if pipeline.rehearsal:
+        values = ", ".join(f"{name.replace('_', '-')} {getattr(options, name)}" for name in pipeline.rehearsal)
+        print(f"with options that short answers can meet: {values}", flush=True)
     print(FIRST_START, flush=True)
     served = stack.enter_context(serving("nano"))
     endpoint = Endpoint(
@@ -274,6 +289,7 @@ def _bundled(pipeline: "Pipeline", general: Options, stack: ExitStack) -> "dict[
         sees=False,
         most_answer=BUNDLED_ANSWER,
         extra=BUNDLED_EXTRA,
+        room=REHEARSAL,
     )
     if pipeline.pictures:
         print("(it has no eyes: pictures are left out)", flush=True)

@@ -9,7 +9,7 @@ from godwit.evals.harness.outcomes import OVERALL, Figure, Outcome, mean_figures
 from godwit.evals.harness.published import JudgeSettings
 from godwit.rewards import Compat
 from godwit.rewards.length import length_score
-from godwit.rewards.quality import DIMENSIONS, overall_score, parse_quality, quality_score
+from godwit.rewards.quality import DIMENSIONS, overall_score, parse_quality, quality_form, quality_score
 from godwit.text.words import count_words
 
 METRICS = ("S", "S_l", "S_q")
@@ -59,7 +59,7 @@ async def long_text_outcome(
         unscored = dict.fromkeys(("S", "S_q"), "an empty text has no quality to judge")
     elif judge is not None:
         prompt = fill(QUALITY_PROMPT, {"request": request, "writing": reply.text})
-        verdict = await judge(prompt, parse_quality, images=images)
+        verdict = await judge(prompt, parse_quality, form=quality_form, images=images)
         details["judge"] = list(verdict.replies)
         if verdict.value is None:
             unscored = dict.fromkeys(("S", "S_q"), verdict.reason)

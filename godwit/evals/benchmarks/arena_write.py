@@ -20,7 +20,7 @@ from godwit.evals.harness.kit import Ask, Judge, Kit, Reply, fill
 from godwit.evals.harness.outcomes import OVERALL, Figure, Outcome, mean_figures
 from godwit.evals.harness.published import JudgeSettings, Table
 from godwit.evals.metrics.pairwise import Match, Vote, strengths, win_rate
-from godwit.rewards.labels import label
+from godwit.rewards.labels import behind_analysis, label, label_form
 from godwit.text.words import count_words
 
 TITLE, DATA, FILE, ID = "Arena-Write", "rows with baselines' texts", "arena_write.jsonl", "id"
@@ -82,14 +82,18 @@ def parse_vote(reply: str) -> Vote | None:
     return _VOTES.get(label(reply, "last") or "")
 
 
+vote_form = behind_analysis(label_form(("A", "B", "tie")))
+"""Of replies that `parse_vote` reads."""
+
+
 async def score(row: Row, reply: Reply, judge: Judge, options: Options, kit: Kit) -> Outcome:
     """Percent of the baselines beaten, ties half; a pair with a vote missing is unscored."""
     matches: list[Match] = []
     reasons: list[str] = []
     words = count_words(reply.text)
     for name, text in row.baselines.items():
-        forward = await judge(render(row.prompt, reply.text, text), parse_vote)
-        backward = await judge(render(row.prompt, text, reply.text), parse_vote)
+        forward = await judge(render(row.prompt, reply.text, text), parse_vote, form=vote_form)
+        backward = await judge(render(row.prompt, text, reply.text), parse_vote, form=vote_form)
         reasons += [f"{name}: {vote.reason}" for vote in (forward, backward) if vote.value is None]
         ratio = math.log((words + 1) / (count_words(text) + 1))
         matches.append(_match(row.id, name, forward.value, backward.value, ratio))

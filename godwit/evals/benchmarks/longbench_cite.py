@@ -34,12 +34,30 @@ from godwit.rewards.citation_scores import (
     Verdict,
     citation_length,
     citation_scores,
+    need_form,
     needs_citation,
+    relevance_form,
     relevance_of,
+    support_form,
     support_of,
 )
-from godwit.rewards.citations import MAX_STATEMENTS, Statement, cited_texts, parse_statements, plain_answer
-from godwit.rewards.correctness import Scale, best_of, correctness_of, correctness_ratios, mean_ratio
+from godwit.rewards.citations import (
+    MAX_STATEMENTS,
+    Statement,
+    cited_texts,
+    parse_statements,
+    plain_answer,
+    statements_form,
+)
+from godwit.rewards.correctness import (
+    Scale,
+    best_of,
+    correctness_form,
+    correctness_of,
+    correctness_ratios,
+    mean_ratio,
+)
+from godwit.text.forms import Room, some_text
 from godwit.text.sentences import Splitter, numbered, sentence_texts, split_sentences, splitter_id
 
 TITLE, DATA, FILE, ID = "LongBench-Cite", "THUDM/LongCite, LongBench-Cite/", "LongBench-Cite.json", "idx"
@@ -96,7 +114,11 @@ class Options:
 
 async def answer(row: Row, ask: Ask, options: Options, kit: Kit) -> Reply:
     """One call."""
-    return await ask(kit.fit(render(row, options, kit)))
+
+    def form(room: Room) -> str:
+        return statements_form(room, len(split_sentences(row.context, splitter=options.splitter)))
+
+    return await ask(kit.fit(render(row, options, kit)), form=form if options.cite else some_text)
 
 
 def render(row: Row, options: Options, kit: Kit) -> str:
@@ -171,13 +193,14 @@ async def _judge_statement(
     base = {"query": row.query, "statement": statement.text}
     if not statement.spans:
         prompt = fill(PROMPTS["need"], base | {"answer": plain})
-        need = await judge(prompt, needs_citation)
+        need = await judge(prompt, needs_citation, form=need_form)
         record |= {"needs a citation": need.value, "judge": list(need.replies), "reason": need.reason}
         return (None if need.value is None else Verdict(1 - need.value)), record
     prompt = fill(PROMPTS["support"], base | {"snippet": "\n\n".join(cited).strip()})
-    support = await judge(prompt, support_of)
+    support = await judge(prompt, support_of, form=support_form)
     relevant = [
-        await judge(fill(PROMPTS["relevance"], base | {"snippet": text.strip()}), relevance_of) for text in cited
+        await judge(fill(PROMPTS["relevance"], base | {"snippet": text.strip()}), relevance_of, form=relevance_form)
+        for text in cited
     ]
     parts = [support, *relevant]
     record |= {
@@ -207,7 +230,8 @@ async def _correctness(row: Row, plain: str, judge: Judge, kit: Kit) -> tuple[fl
             values |= {"anchors": "\n\n".join(shown), "answer": " ".join(plain.split())}
         if scale != "summary":
             values["query"] = row.query
-        verdict = await judge(fill(PROMPTS[f"correct_{scale}"], values), lambda reply: correctness_of(reply, scale))
+        prompt, form = fill(PROMPTS[f"correct_{scale}"], values), correctness_form(scale)
+        verdict = await judge(prompt, lambda reply: correctness_of(reply, scale), form=form)
         scores.append(verdict.value)
         reason = verdict.reason or reason
         if verdict.value == 1.0:

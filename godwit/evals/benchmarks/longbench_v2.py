@@ -20,7 +20,7 @@ from godwit.base.errors import GodwitError
 from godwit.evals.harness.kit import Ask, Judge, Kit, Reply, fill, spans
 from godwit.evals.harness.outcomes import Figure, Outcome
 from godwit.evals.harness.published import Table
-from godwit.evals.metrics.longbench_v2 import Answered, accuracy_cells, extract_answer
+from godwit.evals.metrics.longbench_v2 import Answered, accuracy_cells, answer_form, extract_answer
 from godwit.rewards import Compat
 from godwit.text.bm25 import by_words
 
@@ -87,8 +87,8 @@ async def answer(row: Row, ask: Ask, options: Options, kit: Kit) -> Reply:
     if options.ask == "cot":
         thoughts = await ask(kit.fit(render(row, options, kit)), max_tokens=COT_TOKENS)
         final = fill(PROMPTS["cot_answer"], _question(row) | {"thoughts": thoughts.text.strip()})
-        return await ask(kit.fit(final))
-    return await ask(kit.fit(render(row, options, kit)))
+        return await ask(kit.fit(final), form=answer_form)
+    return await ask(kit.fit(render(row, options, kit)), form=answer_form)
 
 
 def render(row: Row, options: Options, kit: Kit) -> str:

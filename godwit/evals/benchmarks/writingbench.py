@@ -26,7 +26,15 @@ from godwit.evals.harness.kit import Ask, Judge, Kit, Reply, fill
 from godwit.evals.harness.outcomes import OVERALL, Figure, Outcome
 from godwit.evals.harness.published import JudgeSettings, Table
 from godwit.evals.metrics.intervals import mean_interval
-from godwit.evals.metrics.writingbench import Query, criterion_mean, domains, overall, parse_score, query_mean
+from godwit.evals.metrics.writingbench import (
+    Query,
+    criterion_mean,
+    domains,
+    overall,
+    parse_score,
+    query_mean,
+    score_form,
+)
 
 TITLE, DATA, FILE, ID = "WritingBench", "X-PLUG/WritingBench, benchmark_query/", "benchmark_all.jsonl", "index"
 METRICS = ("score",)
@@ -130,7 +138,7 @@ async def score(row: Row, reply: Reply, judge: Judge, options: Options, kit: Kit
     replies: dict[str, list[str]] = {}
     reasons: list[str] = []
     for criterion in row.checklist:
-        verdict = await judge(render(row, reply.text, criterion), parse_score)
+        verdict = await judge(render(row, reply.text, criterion), parse_score, form=score_form)
         scores[criterion.name], replies[criterion.name] = verdict.value, list(verdict.replies)
         if verdict.value is None:
             reasons.append(f"{criterion.name}: {verdict.reason}")

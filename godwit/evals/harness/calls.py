@@ -20,6 +20,7 @@ from godwit.base.errors import GodwitError
 from godwit.base.journal import Answer, Entry, Journal, writable
 from godwit.evals.harness.judge import JudgePin
 from godwit.evals.harness.kit import Reply, Verdict
+from godwit.text.forms import Form, Room
 
 T = TypeVar("T")
 MODEL, JUDGE = "model", "judge"
@@ -36,16 +37,21 @@ class CallFailedError(GodwitError):
 
 
 class Calls:
-    """The calls of one sample in one role; `made` is what goes into `samples.jsonl` of them."""
+    """The calls of one sample in one role; `made` is what goes into `samples.jsonl` of them.
 
-    def __init__(self, journal: Journal, row_id: str, role: str):
+    Args:
+        room: what forms of replies leave to the model in a rehearsal; None: no forms are sent.
+    """
+
+    def __init__(self, journal: Journal, row_id: str, role: str, room: Room | None):
         self.journal = journal
         self.row_id = row_id
         self.role = role
+        self.room = room
         self.made: list[dict[str, Any]] = []
         self._asked: Counter[str] = Counter()
 
-    async def reply(self, prompt: str, images: Sequence[str], config: GenerateConfig) -> Reply:
+    async def reply(self, prompt: str, images: Sequence[str], config: GenerateConfig, form: Form | None) -> Reply:
         """The reply to one user message.
 
         Raises:
@@ -58,6 +64,7 @@ class Calls:
         answer = await self.journal.get(key)
         if answer is None:
             model = get_model(role=GRADER) if self.role == JUDGE else get_model()
+            config = config.merge(self._held(form))
             reply = _reply(await model.generate([_message(prompt, images)], config=config))
             asked = config.model_dump(exclude_none=True)  # the prompt itself is in the log
             answer = Answer(reply.text, "", reply.finish, reply.input_tokens, reply.output_tokens, 0.0, 1)
@@ -68,11 +75,22 @@ class Calls:
         self.made.append(_call(prompt, reply))
         return reply
 
+    def _held(self, form: Form | None) -> GenerateConfig:
+        """What holds the bundled model to a form, and from thoughts that it would never end."""
+        if self.room is None:
+            return GenerateConfig()
+        body: dict[str, Any] = {"chat_template_kwargs": {"enable_thinking": False}}
+        if form is not None:
+            body["structured_outputs"] = {"regex": form(self.room)}
+        return GenerateConfig(extra_body=body)
+
 
 def judge(calls: Calls, pin: JudgePin | None) -> Callable[..., Any]:
     """The judge as benchmarks know it: `kit.Judge`."""
 
-    async def ask(prompt: str, parse: Callable[[str], T | None], *, images: tuple[str, ...] = ()) -> Verdict[T]:
+    async def ask(
+        prompt: str, parse: Callable[[str], T | None], *, form: Form, images: tuple[str, ...] = ()
+    ) -> Verdict[T]:
         assert pin is not None, "a benchmark that needs a judge was started without one"
         replies: list[str] = []
         reason = "no attempt was made"
@@ -84,7 +102,7 @@ def judge(calls: Calls, pin: JudgePin | None) -> Callable[..., Any]:
                 max_retries=5,
             )
             try:
-                reply = (await calls.reply(prompt, images, config)).text
+                reply = (await calls.reply(prompt, images, config, form)).text
             except (openai.APIError, CallFailedError) as error:
                 return Verdict(None, tuple(replies), f"the judge's call failed: {type(error).__name__}")
             replies.append(reply)

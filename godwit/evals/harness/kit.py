@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from godwit.base.errors import GodwitError
+from godwit.text.forms import Form
 
 T = TypeVar("T")
 _SLOT = re.compile(r"\{\{(\w+)\}\}")
@@ -42,8 +43,18 @@ class Verdict(Generic[T]):
 class Ask(Protocol):
     """One call of the model under test."""
 
-    async def __call__(self, prompt: str, *, max_tokens: int | None = None, images: tuple[str, ...] = ()) -> Reply:
-        """Send one user message; images are addresses or data URIs."""
+    async def __call__(
+        self,
+        prompt: str,
+        *,
+        form: Form | None = None,
+        max_tokens: int | None = None,
+        images: tuple[str, ...] = (),
+    ) -> Reply:
+        """Send one user message; images are addresses or data URIs.
+
+        `form` is of replies as the prompt asks for them; only a rehearsal's model is held to it.
+        """
         ...
 
 
@@ -51,9 +62,9 @@ class Judge(Protocol):
     """Calls of the judge, pinned; None from `parse` makes it ask again, up to the pin's attempts."""
 
     async def __call__(
-        self, prompt: str, parse: Callable[[str], T | None], *, images: tuple[str, ...] = ()
+        self, prompt: str, parse: Callable[[str], T | None], *, form: Form, images: tuple[str, ...] = ()
     ) -> Verdict[T]:
-        """Ask until a reply parses."""
+        """Ask until a reply parses; `form` is of replies that `parse` takes, only a rehearsal's judge is held to it."""
         ...
 
 

@@ -32,10 +32,12 @@ from godwit.evals.harness.kit import Kit, prompt_hash
 from godwit.evals.harness.outcomes import Outcome
 from godwit.evals.harness.page import write_report
 from godwit.evals.harness.result import Result, write_result
+from godwit.text.forms import REHEARSAL
 
 BUNDLED_MODEL = "nano"
 BUNDLED = "bundled"
-REHEARSAL_TOKENS = 48
+# Enough for every form in the room of a rehearsal.
+REHEARSAL_TOKENS = 256
 SAMPLES_FOLDER = Path(__file__).parents[1] / "samples"
 
 
@@ -108,7 +110,7 @@ def plan(name: str, benchmark: ModuleType, settings: Settings, options: Any) -> 
     if rehearsal and settings.judge:
         raise GodwitError("a judge without a model: give --model too, or neither for a rehearsal with bundled nano")
     if rehearsal:
-        tokens = REHEARSAL_TOKENS if settings.max_tokens is None else settings.max_tokens
+        tokens = min(benchmark.MAX_TOKENS, REHEARSAL_TOKENS) if settings.max_tokens is None else settings.max_tokens
         settings = replace(settings, model=BUNDLED_MODEL, judge=BUNDLED_MODEL, max_tokens=tokens, timeout=600)
         options = replace(options, **benchmark.REHEARSAL)
     if benchmark.JUDGE is not None and not settings.judge and needs_judge(benchmark, options):
@@ -243,6 +245,7 @@ def _run(planned: Plan, folder: RunFolder, model: Address, judge: Address | None
             judge=judge,
             pin=pin,
             calling=calling,
+            room=REHEARSAL if planned.rehearsal else None,
             logs=logs,
             journal=journal,
             on_sample=_counter(progress),

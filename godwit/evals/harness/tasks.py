@@ -26,6 +26,7 @@ from godwit.evals.harness.endpoint import NO_KEY
 from godwit.evals.harness.judge import JudgePin
 from godwit.evals.harness.kit import Kit, Reply
 from godwit.evals.harness.outcomes import Outcome
+from godwit.text.forms import Form, Room
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +85,7 @@ def run_task(
     judge: Address | None,
     pin: JudgePin | None,
     calling: Calling,
+    room: Room | None,
     logs: Path,
     journal: Journal,
     on_sample: Callable[[], None],
@@ -93,6 +95,7 @@ def run_task(
     Args:
         benchmark: a module of `godwit.evals.benchmarks`.
         version: changes with whatever makes earlier samples another run's.
+        room: what forms of replies leave to the model in a rehearsal; None: no forms are sent.
         journal: where answers are kept until the run is finished.
         on_sample: called after each sample, for progress.
     """
@@ -110,8 +113,8 @@ def run_task(
     by_id = dict(rows)
     task = Task(
         dataset=MemoryDataset([Sample(input=f"{name} {row_id}", id=row_id) for row_id in by_id], name=name),
-        solver=_solver(benchmark, by_id, options, kit, journal),
-        scorer=_scorer(benchmark, by_id, options, kit, pin, journal, on_sample),
+        solver=_solver(benchmark, by_id, options, kit, journal, room),
+        scorer=_scorer(benchmark, by_id, options, kit, pin, journal, room, on_sample),
         name=name,
         version=version,
     )
@@ -150,15 +153,23 @@ def _model(endpoint: Address, config: GenerateConfig) -> Model:
     )
 
 
-def _solver(benchmark: Any, rows: dict[str, Any], options: Any, kit: Kit, journal: Journal) -> Solver:
+def _solver(
+    benchmark: Any, rows: dict[str, Any], options: Any, kit: Kit, journal: Journal, room: Room | None
+) -> Solver:
     @solver(name="answer")
     def answer() -> Solver:
         async def solve(state: TaskState, generate: Generate) -> TaskState:
-            calls = Calls(journal, str(state.sample_id), MODEL)
+            calls = Calls(journal, str(state.sample_id), MODEL, room)
 
-            async def ask(prompt: str, *, max_tokens: int | None = None, images: tuple[str, ...] = ()) -> Reply:
+            async def ask(
+                prompt: str,
+                *,
+                form: Form | None = None,
+                max_tokens: int | None = None,
+                images: tuple[str, ...] = (),
+            ) -> Reply:
                 settings = GenerateConfig() if max_tokens is None else GenerateConfig(max_tokens=max_tokens)
-                return await calls.reply(prompt, images, settings)
+                return await calls.reply(prompt, images, settings, form)
 
             final = await benchmark.answer(rows[str(state.sample_id)], ask, options, kit)
             state.output = ModelOutput.from_content(str(state.model), final.text)
@@ -177,13 +188,14 @@ def _scorer(
     kit: Kit,
     pin: JudgePin | None,
     journal: Journal,
+    room: Room | None,
     on_sample: Callable[[], None],
 ) -> Scorer:
     @scorer(metrics=[mean(), stderr()], name="outcome")
     def outcome() -> Scorer:
         async def score(state: TaskState, target: Target) -> Score:
             final = Reply(**state.metadata["final"])
-            asked = harness_calls.judge(Calls(journal, str(state.sample_id), JUDGE), pin)
+            asked = harness_calls.judge(Calls(journal, str(state.sample_id), JUDGE, room), pin)
             found = await benchmark.score(rows[str(state.sample_id)], final, asked, options, kit)
             on_sample()
             metadata = {"outcome": found.to_json()}

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from godwit.evals.metrics.intervals import Interval, binomial_interval
 from godwit.rewards import Compat
+from godwit.text.forms import Room
 
 LETTERS = ("A", "B", "C", "D")
 CHANCE = 0.25
@@ -31,6 +32,11 @@ def extract_answer(reply: str) -> str | None:
         if found:
             return found[1]
     return None
+
+
+def answer_form(room: Room) -> str:
+    """Of replies in which `extract_answer` finds a letter."""
+    return rf"{room.text()}\nThe correct answer is \([A-D]\)"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from godwit.text.forms import Room, whole_number
 from godwit.text.replies import json_object
 
 LOWEST, HIGHEST = 1, 10
@@ -48,6 +49,11 @@ def parse_score(reply: str) -> int | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not LOWEST <= value <= HIGHEST:
         return None
     return int(value) if value == int(value) else None
+
+
+def score_form(room: Room) -> str:
+    """Of replies that `parse_score` reads."""
+    return rf'\{{"reason": {room.string()}, "score": {whole_number(LOWEST, HIGHEST)}\}}'
 
 
 def overall(queries: Sequence[Query]) -> Aggregate:

@@ -10,13 +10,14 @@ nothing was changed teaches nothing and is left out with that reason (`keep_equa
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import BaseModel, Field, model_validator
 
 from godwit.synth.ask import Ask, assistant, fill, user
 from godwit.synth.parse import model_in
 from godwit.synth.rows import Drop, Malformed, Row
+from godwit.text.forms import Room, one_of
 
 VERSION = 1
 PICTURES = True
@@ -98,7 +99,12 @@ async def revise(row: Script, ask: Ask[Options]) -> Revised:
         )
         messages = [user(prompt, pictures[:number])]
         found = await ask.parsed(
-            "revise", messages, _correction, max_tokens=ask.options.page_tokens, temperature=ask.options.temperature
+            "revise",
+            messages,
+            correction,
+            form=correction_form,
+            max_tokens=ask.options.page_tokens,
+            temperature=ask.options.temperature,
         )
         revised.append(found.text if found.errors else page)
         errors.append(list(dict.fromkeys(found.errors)))
@@ -136,11 +142,23 @@ async def differ(row: Pair, ask: Ask[Options]) -> Pair:
 STAGES = (revise, pair, differ)
 
 
-def _correction(text: str) -> Correction:
+def correction(text: str) -> Correction:
+    """What the reviser answers.
+
+    Raises:
+        Malformed: it is not that, or there are errors and no corrected page.
+    """
     found = model_in(text, Correction)
     if found.errors and not found.text.strip():
         raise Malformed("text: the corrected page is missing")
     return found
+
+
+def correction_form(room: Room) -> str:
+    """Of answers that `correction` takes."""
+    kinds = get_args(ErrorKind)
+    errors = room.several(f'"{one_of(kinds)}"', most=len(kinds), between=", ")
+    return rf'\{{"errors": (?:\[\], "text": ""|\[{errors}\], "text": {room.string()})\}}'
 
 
 _REVISE = """\

@@ -31,6 +31,7 @@ from godwit.rewards.citations import (
     Span,
     Statement,
     parse_spans,
+    span_form,
     split_statements,
     write_statement,
 )
@@ -40,6 +41,7 @@ from godwit.synth.pipeline import at_least
 from godwit.synth.pipelines import selfinstruct_longqa
 from godwit.synth.pipelines.selfinstruct_longqa import Answered, Document, answer, ask_question, language_of
 from godwit.synth.rows import Drop, Malformed, Row
+from godwit.text.forms import literal, whole_number
 from godwit.text.sentences import Sentence, Splitter, sentence_texts, split_sentences, splitter_id
 from godwit.text.sentences import numbered as with_marks
 
@@ -146,7 +148,12 @@ async def cite_chunks(row: Answered, ask: Ask[Options]) -> ByChunk:
         return parse_coarse(text, len(chosen), answer=row.answer if options.verbatim else None)
 
     found = await ask.parsed(
-        "cite_chunks", [user(prompt)], statements, max_tokens=options.cite_tokens, temperature=options.temperature
+        "cite_chunks",
+        [user(prompt)],
+        statements,
+        form=lambda _: coarse_form(sentences, len(chosen)),
+        max_tokens=options.cite_tokens,
+        temperature=options.temperature,
     )
     coarse = [
         Coarse(text=text, windows=windows([chosen[number - 1] for number in numbers], pieces))
@@ -171,6 +178,7 @@ async def cite_sentences(row: ByChunk, ask: Ask[Options]) -> BySentence:
             "cite_sentences",
             [user(prompt)],
             lambda text: local_spans(text, count),
+            form=lambda _: local_form(count),
             max_tokens=options.span_tokens,
             temperature=options.temperature,
         )
@@ -228,6 +236,15 @@ def parse_coarse(text: str, num_snippets: int, *, answer: str | None) -> list[tu
     return found
 
 
+def coarse_form(sentences: Sequence[str], num_snippets: int) -> str:
+    """Of what `parse_coarse` takes: the answer's sentences as they are, which the model puts together to statements."""
+    numbers = rf"(?:\[{whole_number(1, num_snippets)}\]){{0,{MOST_SNIPPETS}}}" if num_snippets else ""
+    cite = f"<cite>{numbers}</cite></statement>"
+    said = [literal(sentence.strip()) for sentence in sentences if sentence.strip()]
+    between = rf"(?: |{cite}\n<statement>)"
+    return f"<statement>{between.join(said)}{cite}"
+
+
 def windows(places: Iterable[int], pieces: Sequence[chunks.Span]) -> list[chunks.Span]:
     """Characters of the chunks at `places`, each with the chunk before and behind; what meets is one."""
     merged: list[list[int]] = []
@@ -268,6 +285,11 @@ def local_spans(text: str, count: int) -> list[Span]:
     if not found and NOTHING.lower() not in text.lower():
         raise Malformed(f"there are no spans of sentences such as [0-1], and it is not {NOTHING!r} either")
     return found
+
+
+def local_form(count: int) -> str:
+    """Of what `local_spans` takes."""
+    return f"(?:{span_form(count)}){{1,{MAX_SPANS}}}|{literal(NOTHING)}"
 
 
 def to_global(spans: Iterable[Span], passages: Sequence[Sequence[int]]) -> list[Span]:

@@ -30,10 +30,12 @@ from godwit.synth.exchange import JUDGE
 from godwit.synth.pipeline import at_least
 from godwit.synth.pipelines.selfinstruct_longqa import ANSWER_PROMPT, Document, language_of
 from godwit.synth.rows import Drop, Malformed, Row, Unscored
+from godwit.text.forms import Form
 
 VERSION = 1
 JUDGED = True
 RETRIEVES = True
+REHEARSAL: dict[str, object] = {"samples": 4, "min_scored": 2}
 ValueT = TypeVar("ValueT")
 NUM_EVIDENCE = 5
 NOTHING = "No relevant information"
@@ -229,7 +231,7 @@ async def _completeness(ask: Ask[Options], case: _Case, response: str) -> float:
 async def _faithfulness(ask: Ask[Options], case: _Case, response: str) -> float:
     options = ask.options
     prompt = fill(_FACTS, query=case.query, response=response)
-    facts = await _judged(ask, "facts", prompt, _facts, max_tokens=options.facts_tokens)
+    facts = await _judged(ask, "facts", prompt, _facts, longreward.facts_form, max_tokens=options.facts_tokens)
     ranks = await retrieval.rank(ask, facts, case.pieces, count=NUM_EVIDENCE)
 
     async def support(ask: Ask[Options], number: int) -> float:
@@ -242,7 +244,8 @@ async def _faithfulness(ask: Ask[Options], case: _Case, response: str) -> float:
                 raise Malformed("there is no [[Fully supported]], [[Partially supported]] or [[No support]]")
             return found
 
-        return await _judged(ask, "support", prompt, label, max_tokens=options.judge_tokens)
+        form = longreward.fact_support_form
+        return await _judged(ask, "support", prompt, label, form, max_tokens=options.judge_tokens)
 
     found = longreward.faithfulness(await ask.each(range(len(facts)), support))
     assert found is not None, "there are facts"
@@ -250,15 +253,14 @@ async def _faithfulness(ask: Ask[Options], case: _Case, response: str) -> float:
 
 
 async def _rated(ask: Ask[Options], stage: str, prompt: str) -> float:
-    return await _judged(ask, stage, prompt, _rating, max_tokens=ask.options.judge_tokens)
+    return await _judged(ask, stage, prompt, _rating, longreward.dimension_form, max_tokens=ask.options.judge_tokens)
 
 
 async def _judged(
-    ask: Ask[Options], stage: str, prompt: str, parse: Callable[[str], ValueT], *, max_tokens: int
+    ask: Ask[Options], stage: str, prompt: str, parse: Callable[[str], ValueT], form: Form, *, max_tokens: int
 ) -> ValueT:
-    return await ask.parsed(
-        stage, [user(prompt)], parse, role=JUDGE, max_tokens=max_tokens, temperature=ask.options.judge_temperature
-    )
+    settings = {"max_tokens": max_tokens, "temperature": ask.options.judge_temperature}
+    return await ask.parsed(stage, [user(prompt)], parse, form=form, role=JUDGE, **settings)
 
 
 def _rating(text: str) -> float:

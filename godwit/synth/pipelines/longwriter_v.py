@@ -21,11 +21,13 @@ from pydantic import BaseModel, Field
 from godwit.synth.ask import Ask, fill, user
 from godwit.synth.rows import Drop, Malformed, Row
 from godwit.synth.sections import Section, plan_sections, write_sections
+from godwit.text.forms import Room
 from godwit.text.words import count_words
 
 VERSION = 1
 PICTURES = True
 PICTURE_MARK = "<image>"
+REHEARSAL: dict[str, object] = {"min_needed": 1}
 
 
 class Pictures(Row):
@@ -145,7 +147,12 @@ async def tell_length(row: Written, ask: Ask[Options]) -> Sample:
                 raise Malformed(f"the number {length} is not in it")
             return text
 
-        instruction = await ask.parsed("tell_length", [user(prompt)], names_length, max_tokens=2048, temperature=1.0)
+        def names_length_form(room: Room) -> str:
+            return f"{room.text()} ?{length} ?{room.text()}"
+
+        instruction = await ask.parsed(
+            "tell_length", [user(prompt)], names_length, form=names_length_form, max_tokens=2048, temperature=1.0
+        )
     asked = PICTURE_MARK * len(row.images) + instruction
     messages = [{"role": "user", "content": asked}, {"role": "assistant", "content": row.text}]
     return row.to(Sample, messages=messages, length=length, words=words)

@@ -19,8 +19,10 @@ from pydantic import Field
 
 from godwit.synth.ask import Ask, fill, user
 from godwit.synth.rows import Malformed, Row
+from godwit.text.forms import Room
 
 VERSION = 1
+NUM_QUESTIONS = 5
 KINDS = ("integration", "multi-hop", "general", "information-seeking")
 _MIXES = {"even": (1, 1, 1, 1), "code": (0, 2, 1, 1)}
 
@@ -73,6 +75,7 @@ async def ask_question(row: Document, ask: Ask[Options]) -> Asked:
         "question",
         [user(prompt)],
         numbered,
+        form=numbered_form,
         max_tokens=ask.options.question_tokens,
         temperature=ask.options.temperature,
     )
@@ -110,6 +113,12 @@ def numbered(text: str) -> list[str]:
     if not found:
         raise Malformed("there are no lines that begin with a number and a colon")
     return [question.strip() for question in found]
+
+
+def numbered_form(room: Room) -> str:
+    """Of answers that `numbered` takes: the lines that were asked for, or as many of them as the room has."""
+    count = min(NUM_QUESTIONS, room.items or NUM_QUESTIONS)
+    return "\n".join(f"{number}: {room.line()}" for number in range(1, count + 1))
 
 
 _LANGUAGE_WORDS = {"en": "English", "zh": "Chinese"}

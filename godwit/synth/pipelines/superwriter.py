@@ -29,6 +29,7 @@ from godwit.synth.ask import Ask, assistant, fill, user
 from godwit.synth.endpoint import estimate_tokens
 from godwit.synth.parse import model_in
 from godwit.synth.rows import Drop, Malformed, Row
+from godwit.text.forms import Room
 from godwit.text.words import count_words
 
 VERSION = 1
@@ -161,7 +162,11 @@ async def plan(row: Task, ask: Ask[Options]) -> Planned:
             )
         return found
 
-    found = await ask.parsed("extract", [user(fill(prompts.EXTRACT, outline=outline))], extracted, **desk.settings)
+    def form(room: Room) -> str:
+        return outline_form(room, paragraphs=options.max_paragraphs, words=options.max_words)
+
+    prompt = fill(prompts.EXTRACT, outline=outline)
+    found = await ask.parsed("extract", [user(prompt)], extracted, form=form, **desk.settings)
     desk.note("extractor", "extract", found.model_dump_json())
     return row.to(
         Planned,
@@ -206,7 +211,7 @@ async def refine(row: Written, ask: Ask[Options]) -> Refined:
         prompt = fill(
             prompts.CHECK_PARAGRAPH, instruction=row.instruction, text=text, number=number, paragraph=paragraph
         )
-        check = await ask.parsed("check_paragraph", [user(prompt)], _check, **desk.settings)
+        check = await ask.parsed("check_paragraph", [user(prompt)], check_of, form=check_form, **desk.settings)
         checks.append("\n".join(check.suggestions))
         passed.append(check.passed)
         desk.note("checker", "check_paragraph", check.model_dump_json())
@@ -273,7 +278,7 @@ class _Desk:
     async def says(self, agent: str, kind: str, prompt: str, *, marked: bool = False) -> str:
         """One call; `marked` for text that stands between double-dollar marks."""
         if marked:
-            text = await self.ask.parsed(kind, [user(prompt)], between_marks, **self.settings)
+            text = await self.ask.parsed(kind, [user(prompt)], between_marks, form=marked_form, **self.settings)
         else:
             text = await self.ask.text(kind, [user(prompt)], **self.settings)
         self.note(agent, kind, text)
@@ -297,7 +302,30 @@ def between_marks(text: str) -> str:
     return inside.strip()
 
 
-def _check(text: str) -> Check:
+def marked_form(room: Room) -> str:
+    """Of answers that `between_marks` takes."""
+    return rf"\$\$\n?{room.text()}\$\$"
+
+
+def outline_form(room: Room, *, paragraphs: int, words: int) -> str:
+    """Of an `Outline` of at most so many paragraphs, none of more than `words` words."""
+    number = room.whole_number(1, words)
+    one = rf'\{{"content": {room.string()}, "word_count": {number}\}}'
+    return rf'\{{"title": {room.string()}, "paragraphs": \[{room.several(one, most=paragraphs, between=", ")}\]\}}'
+
+
+def check_form(room: Room) -> str:
+    """Of answers that `check_of` takes."""
+    suggestions = room.several(room.string(), least=LEAST_SUGGESTIONS, between=", ")
+    return rf'\{{"passed": (?:true, "suggestions": \[\]|false, "suggestions": \[{suggestions}\])\}}'
+
+
+def check_of(text: str) -> Check:
+    """What a checker of a paragraph answers.
+
+    Raises:
+        Malformed: it is not that, or there are too few suggestions.
+    """
     found = model_in(text, Check)
     if not found.passed and len(found.suggestions) < LEAST_SUGGESTIONS:
         raise Malformed(f"suggestions: there must be at least {LEAST_SUGGESTIONS}, or passed must be true")

@@ -15,13 +15,14 @@ write, two for refine. The released code loses the prompts of the latter four; h
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from statistics import fmean
 from typing import Literal, get_args
 
 from pydantic import BaseModel, Field
 
 from godwit.rewards import Compat
-from godwit.rewards.labels import rating
+from godwit.rewards.labels import behind_analysis, rating, rating_form
 from godwit.rewards.preference_tree import tree_pairs
 from godwit.synth import thoughts
 from godwit.synth.ask import Ask, assistant, fill, user
@@ -31,12 +32,15 @@ from godwit.synth.parse import model_in
 from godwit.synth.pipeline import at_least
 from godwit.synth.pipelines.superwriter import Task
 from godwit.synth.rows import Drop, Malformed, Row, Unscored
+from godwit.text.forms import Room
 
 VERSION = 1
 JUDGED = True
+REHEARSAL: dict[str, object] = {"plans": 2, "drafts": 2, "refinements": 2, "check_lengths": False}
 GENERAL = ("relevance", "coherence", "clarity")
 Special = Literal["creativity", "argument depth", "emotion", "readability", "interactivity", "context fit"]
 NUM_SPECIAL, NUM_RATINGS, RATING_TRIES = 3, 3, 5
+HIGHEST = 10
 PLAN_WORDS, TEXT_WORDS, PARAGRAPHS = (500, 22_000), (1000, 22_000), (4, 12)
 PLAN_TRIES, DRAFT_TRIES, REFINEMENT_TRIES = 10, 8, 6
 
@@ -164,7 +168,7 @@ async def rate(row: Grown, ask: Ask[Options]) -> Rated:
     """One call of the judge for the criteria, then for each leaf three for each of them."""
     prompt = fill(_CRITERIA, instruction=row.instruction)
     settings = {"max_tokens": ask.options.judge_tokens, "temperature": ask.options.judge_temperature}
-    criteria = await ask.parsed("criteria", [user(prompt)], chosen_criteria, role=JUDGE, **settings)
+    criteria = await ask.parsed("criteria", [user(prompt)], chosen_criteria, form=criteria_form, role=JUDGE, **settings)
     reasons: dict[tuple[int, int, int], str] = {}
 
     async def score(ask: Ask[Options], path: tuple[int, int, int]) -> float | None:
@@ -230,6 +234,25 @@ def chosen_criteria(text: str) -> list[Criterion]:
     return [*(general[name] for name in GENERAL), *special.values()]
 
 
+def criteria_form(room: Room) -> str:
+    """Of answers that `chosen_criteria` takes; the special ones in the order in which they are named."""
+
+    def all_of(names: Sequence[str]) -> str:
+        return ", ".join(rf'\{{"name": "{name}", "scale": {room.string()}\}}' for name in names)
+
+    special = "|".join(all_of(names) for names in combinations(get_args(Special), NUM_SPECIAL))
+    return rf'\{{"general": \[{all_of(GENERAL)}\], "special": \[(?:{special})\]\}}'
+
+
+def grade(text: str) -> float | None:
+    """The rating that ends a verdict; None if there is none."""
+    return rating(text, "last", lowest=1, highest=HIGHEST)
+
+
+grade_form = behind_analysis(rating_form(1, HIGHEST))
+"""Of answers that `grade` takes."""
+
+
 async def _drawn(ask: Ask[Options], step: thoughts.Step, given: Sequence[str], number: int) -> str:
     """One text of a step, ended by its mark.
 
@@ -240,6 +263,7 @@ async def _drawn(ask: Ask[Options], step: thoughts.Step, given: Sequence[str], n
     said = await ask.said(
         step,
         [user(thoughts.prompt(step, given))],
+        form=lambda room: thoughts.form(step, room, paragraphs=PARAGRAPHS if options.check_lengths else None),
         draw=number,
         max_tokens=options.text_tokens,
         temperature=options.temperature,
@@ -268,12 +292,13 @@ async def _score(ask: Ask[Options], instruction: str, text: str, criteria: Seque
             said = await ask.said(
                 "rate",
                 [user(prompt)],
+                form=grade_form,
                 role=JUDGE,
                 draw=number,
                 max_tokens=ask.options.judge_tokens,
                 temperature=ask.options.judge_temperature,
             )
-            found = rating(said, "last", lowest=1, highest=10)
+            found = grade(said)
             if found is None:
                 raise Unscored("no rating from [[1]] to [[10]]")
             return found
