@@ -36,10 +36,14 @@ and a few rows in `godwit/synth/samples/haiku.jsonl`. It is run by `godwit synth
 * `ask.text`, `ask.json(stage, messages, Schema, ...)` and `ask.parsed(stage, messages, parse, ...)` check the answer
   and have it repaired a bounded number of times; `parse` raises `Malformed(reason)`. `ask.said` is one raw answer.
   `role="judge"` sends it to the judge (say `JUDGED = True` in the file), whose unusable answers raise `Unscored`.
+  `form=...` beside `parse`: a regular expression of answers that `parse` takes, as a function of the room it leaves
+  (`godwit.text.forms`); an endpoint that is run with --forms, and the bundled model always, cannot break it. `ask.json`
+  needs none, its schema is one. `tests.text.forms.holds` proves that a form and its parser fit.
   `draw=1, 2, ...` for several answers to one prompt; `every(calls)` makes calls at once (not `asyncio.gather`, whose
   outcome may hang on which was first). `ask.random("what for")` is seeded by the row.
 * Options: a frozen dataclass `Options` in the file, read as `ask.options` (annotate `Ask[Options]`), typed as
-  `--FIELD VALUE`. Pictures: `PICTURES = True`, `ask.picture(path)`, `user(text, pictures)`.
+  `--FIELD VALUE`; `REHEARSAL = {"field": value}` for runs with the bundled model, whose texts are a line long.
+* Pictures: `PICTURES = True`, `ask.picture(path)`, `user(text, pictures)`.
 * Retrieval: `RETRIEVES = True`, `retrieval.rank(ask, queries, passages, count=...)`; `chunks.chunks` cuts texts.
 * A stage looks at its row alone, draws chance from `ask.random`, and asks for no time of day: so a run that was killed,
   or spread over machines, ends in the same bytes.

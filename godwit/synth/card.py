@@ -14,6 +14,10 @@ from godwit.synth.output import REJECTED, Spool
 from godwit.synth.pipeline import Pipeline
 
 REASONS_SHOWN = 12
+REHEARSED = (
+    "A rehearsal: the small bundled model wrote this, in short answers held to their forms by its server's grammar. It "
+    "shows the way from input to data; what the rows say means nothing."
+)
 SHOWN = 400
 
 
@@ -23,6 +27,7 @@ class Made(NamedTuple):
     Attributes:
         settings: what was asked for, as in config.json.
         bills: of all answers in the journal.
+        rehearsed: whether the bundled model stood in.
     """
 
     pipeline: Pipeline
@@ -31,6 +36,7 @@ class Made(NamedTuple):
     data_name: str
     settings: dict[str, Any]
     bills: Sequence[Bill]
+    rehearsed: bool = False
 
 
 def card(made: Made) -> str:
@@ -49,6 +55,7 @@ def card(made: Made) -> str:
         f"{pipeline.version}) from {made.num_source:,} input rows. Texts are model output and were not read by people; "
         "their licence follows from the input's and the models' terms, which this card does not know.",
         "",
+        *([f"**{REHEARSED}**", ""] if made.rehearsed else []),
         "## Files",
         "",
         f"* `{made.data_name}`: {spool.num_kept:,} rows, sorted by id.",

@@ -15,7 +15,7 @@ from typing import Any
 from godwit.base.files import atomic_folder, write_atomic
 from godwit.base.journal import Journal
 from godwit.base.page import STYLE, page, section, table
-from godwit.synth.card import Made
+from godwit.synth.card import REHEARSED, Made
 from godwit.synth.costs import HEAD, rows, total
 
 PER_PAGE = 50
@@ -71,6 +71,8 @@ def _first(made: Made, chunks: Sequence[Sequence[bytes]], gone: Sequence[bytes],
         f'<p class="note">{html.escape(made.pipeline.about)} From {made.num_source:,} input rows; '
         f"{spool.num_rejected:,} {'was' if spool.num_rejected == 1 else 'were'} left out.</p>",
     ]
+    if made.rehearsed:
+        parts.append(f'<p class="note"><b>{html.escape(REHEARSED)}</b></p>')
     if spool.reasons:
         most = sorted(spool.reasons.items(), key=lambda item: (-item[1], item[0]))[:20]
         lines = [(str(count), *reason) for reason, count in most]

@@ -31,6 +31,7 @@ from godwit.synth.rows import Row
 from godwit.synth.source import Source
 from godwit.synth.tasks import together
 from godwit.synth.walk import Outcome, Work, walk
+from godwit.text.forms import REHEARSAL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,7 +209,8 @@ def _written(plan: Plan, source: Source, journal: Journal, spool: Spool, account
         for role, stage, model, calls, prompt, completion in journal.totals()
     ]
     data = write_rows(spool, plan.out, kind=plan.kind, final=plan.pipeline.final)
-    made = Made(plan.pipeline, spool, source.num_rows, data.name, plan.settings(), bills)
+    rehearsed = plan.endpoints["writer"].room == REHEARSAL
+    made = Made(plan.pipeline, spool, source.num_rows, data.name, plan.settings(), bills, rehearsed)
     write_atomic(plan.out / "README.md", card(made))
     write_pages(made, plan.out, journal)
     num_sent = sum(account.sent for account in accounts)

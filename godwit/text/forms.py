@@ -70,7 +70,7 @@ class Room:
 
 Form = Callable[[Room], str]
 
-REHEARSAL = Room(characters=60, items=2, number=400)
+REHEARSAL = Room(characters=40, items=2, number=400)
 """For a small model that writes on until it is cut: enough to see what an answer looks like."""
 
 

@@ -100,10 +100,10 @@ def test_a_rehearsal_has_less_room_and_says_so(tmp_path: Path) -> None:
     planning, writing = served.bodies[:2]
     sections = planning["response_format"]["json_schema"]["schema"]
     assert sections["properties"]["sections"]["maxItems"] == 2
-    assert sections["$defs"]["Section"]["properties"]["main_point"]["maxLength"] == 60
+    assert sections["$defs"]["Section"]["properties"]["main_point"]["maxLength"] == 40
     assert re.fullmatch(writing["structured_outputs"]["regex"], "short")
     assert not re.fullmatch(writing["structured_outputs"]["regex"], "long" * 100)
     assert json.loads((tmp_path / "out" / "config.json").read_text())["models"]["writer"]["forms"] == {
-        "characters": 60, "items": 2, "number": 400
+        "characters": 40, "items": 2, "number": 400
     }  # fmt: skip
     assert len(read_rows(tmp_path / "out" / "data.jsonl")) == 1

@@ -33,7 +33,7 @@ def test_free_text_is_not_blank_and_has_its_bounds() -> None:
     holds(lambda room: room.text(without="<>-]"), lambda text: None if set(text) & set("<>-]") else text)
     holds(lambda room: room.line(), lambda text: None if "\n" in text else text)
     holds(lambda room: rf'\{{"a": {room.string()}\}}', lambda text: json.loads(text)["a"].strip() or None)
-    assert re.fullmatch(REHEARSAL.text(), "x" * 60) and not re.fullmatch(REHEARSAL.text(), "x" * 61)
+    assert re.fullmatch(REHEARSAL.text(), "x" * 40) and not re.fullmatch(REHEARSAL.text(), "x" * 41)
     assert re.fullmatch(Room().text(), "x" * 10_000)
 
 
@@ -76,7 +76,7 @@ def test_schemas_are_narrowed_and_keep_what_they_ask_for() -> None:
     assert Room().schema(schema) is schema
     found = REHEARSAL.schema(schema)
     assert found["properties"] == {
-        "type": {"type": "string", "minLength": 1, "maxLength": 60},
+        "type": {"type": "string", "minLength": 1, "maxLength": 40},
         "long": {"type": "string", "minLength": 100, "maxLength": 100},
         "kind": {"enum": ["a", "b"], "type": "string"},
         "words": {"type": "integer", "minimum": 1, "maximum": 400},

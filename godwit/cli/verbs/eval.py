@@ -63,7 +63,8 @@ def _benchmark(name: str, arguments: list[str]) -> int:
 
     _print(*cell_rows(result.figures))
     if result.rehearsal:
-        print("  a rehearsal with the bundled model: the figures mean nothing; give --model and --data for real ones")
+        print("  a rehearsal with the bundled model, its replies held to their forms: the figures mean nothing;")
+        print("  give --model and --data for real ones")
     print(f"  {words.out / 'report.html'}   open it in a browser")
     if result.num_failed:
         print(f"  {result.num_failed} of {result.num_rows} samples failed; the same command asks them again")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 FOLDER = Path("data")
 EXIT_INCOMPLETE = 4
 # Tokens of an answer by the bundled model, which its form ends well before.
-BUNDLED_ANSWER = 512
+BUNDLED_ANSWER = 1024
 BUNDLED_EXTRA = {"chat_template_kwargs": {"enable_thinking": False}}
 
 

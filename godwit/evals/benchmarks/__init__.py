@@ -14,6 +14,9 @@ A file's minimum (`long_output.py` needs no judge for two of its three probes; `
     async score(row, reply, judge, options, kit) -> Outcome  pure but for the judge's calls
     figures(outcomes, rows, options) -> list[Figure]         the cells
 
+A judge's call gives the form of the replies that its parser reads (`form=`, see `godwit.text.forms`), a model's call
+one where the prompt asks for one. Only in a rehearsal are replies held to it: published numbers were made without.
+
 and a sample of rows of our own in `godwit/evals/samples/<name>.jsonl`. The proof it brings: a hand-worked score, the
 prompt as it is rendered, a hostile reply, a judge that fails.
 """

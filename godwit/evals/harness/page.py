@@ -76,8 +76,8 @@ def _warnings(result: Result) -> str:
     found = []
     if result.rehearsal:
         found.append(
-            "A rehearsal: bundled samples, the small bundled model, which also stands in for the judge where there is "
-            "one, and replies cut short. It shows files and page; the figures mean nothing."
+            "A rehearsal: the small bundled model answers, and stands in for the judge where there is one; its "
+            "replies are short and held to their forms by a grammar. It shows files and page; the figures mean nothing."
         )
     if result.num_failed:
         found.append(

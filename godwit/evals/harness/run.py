@@ -36,7 +36,7 @@ from godwit.text.forms import REHEARSAL
 
 BUNDLED_MODEL = "nano"
 BUNDLED = "bundled"
-# Enough for every form in the room of a rehearsal.
+# More than any form of replies takes in the room of a rehearsal.
 REHEARSAL_TOKENS = 256
 SAMPLES_FOLDER = Path(__file__).parents[1] / "samples"
 

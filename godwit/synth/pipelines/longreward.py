@@ -35,7 +35,7 @@ from godwit.text.forms import Form
 VERSION = 1
 JUDGED = True
 RETRIEVES = True
-REHEARSAL: dict[str, object] = {"samples": 4, "min_scored": 2}
+REHEARSAL: dict[str, object] = {"samples": 4, "min_scored": 2, "judge_temperature": 1.0}
 ValueT = TypeVar("ValueT")
 NUM_EVIDENCE = 5
 NOTHING = "No relevant information"
