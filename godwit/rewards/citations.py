@@ -95,9 +95,13 @@ def span_form(num_sentences: int) -> str:
 
 
 def statements_form(room: Room, num_sentences: int) -> str:
-    """Of answers in the format above, about a context of so many sentences."""
-    spans = f"(?:{span_form(num_sentences)}){{0,{MAX_SPANS}}}"
-    return room.several(f"<statement>{room.text(without='<')}<cite>{spans}</cite></statement>")
+    """Of answers in the format above, about a context of so many sentences; the last statement of one cites."""
+
+    def statement(least: int) -> str:
+        spans = f"(?:{span_form(num_sentences)}){{{least},{MAX_SPANS}}}"
+        return f"<statement>{room.text(without='<')}<cite>{spans}</cite></statement>"
+
+    return room.several(statement(0), least=0) + statement(1)
 
 
 def cited_texts(statement: Statement, sentences: Sequence[str]) -> list[str]:

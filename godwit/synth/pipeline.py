@@ -3,7 +3,7 @@
 import dataclasses
 import typing
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ class Pipeline:
     judged: bool
     pictures: bool
     retrieves: bool
-    rehearsal: dict[str, Any]
+    rehearsal: dict[str, Any] = field(default_factory=dict)
 
     @property
     def samples(self) -> Path:

@@ -21,7 +21,7 @@ NUM_SENTENCES = 14
 
 def _statements(text: str) -> Any:
     found = citations.parse_statements(text, NUM_SENTENCES)
-    assert len(found) == text.count("<statement>")
+    assert len(found) == text.count("<statement>") and found[-1].spans
     return found
 
 

@@ -276,8 +276,9 @@ def _bundled(pipeline: "Pipeline", general: Options, options: Any, stack: ExitSt
         raise GodwitError("a model is named and no endpoint; give --endpoint URL")
     print("no --endpoint: the bundled model writes, to show the way; it is a nano and no author", flush=True)
     print("(a rehearsal: its answers are short and held to their forms, and mean nothing)", flush=True)
-    if pipeline.rehearsal:
-        values = ", ".join(f"{name.replace('_', '-')} {getattr(options, name)}" for name in pipeline.rehearsal)
+    changed = {name: value for name, value in pipeline.rehearsal.items() if getattr(options, name) == value}
+    if changed:
+        values = ", ".join(f"{name.replace('_', '-')} {value}" for name, value in changed.items())
         print(f"with options that short answers can meet: {values}", flush=True)
     print(FIRST_START, flush=True)
     served = stack.enter_context(serving("nano"))
