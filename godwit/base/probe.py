@@ -108,7 +108,8 @@ def one_token(
             f"model's name, and the address: {_USUAL}"
         )
     if 300 <= status < 500 and status not in _PASSING:
-        hint = "; try --no-send-seed" if "seed" in more and "seed" in body else ""
+        hints = {"seed": "; try --no-send-seed", "structured_outputs": "; it takes no forms, leave --forms out"}
+        hint = next((hint for name, hint in hints.items() if name in more and name in body), "")
         raise GodwitError(
             f"{asker.endpoint} {address.url} refuses a request of one token with status {status}: {said}{hint}"
         )

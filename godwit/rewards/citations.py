@@ -99,7 +99,7 @@ def statements_form(room: Room, num_sentences: int) -> str:
 
     def statement(least: int) -> str:
         spans = f"(?:{span_form(num_sentences)}){{{least},{MAX_SPANS}}}"
-        return f"<statement>{room.text(without='<')}<cite>{spans}</cite></statement>"
+        return f"<statement>{room.inside()}<cite>{spans}</cite></statement>"
 
     return room.several(statement(0), least=0) + statement(1)
 

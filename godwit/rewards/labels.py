@@ -65,8 +65,8 @@ def rating_form(lowest: int, highest: int) -> Form:
 
 
 def behind_analysis(form: Form) -> Form:
-    """Of replies that say some sentences first."""
-    return lambda room: rf"{room.text()}\n{form(room)}"
+    """Of replies that say something first, and in the end what is of this form."""
+    return lambda room: f"{room.text()}{form(room)}"
 
 
 def _pick(pattern: re.Pattern[str], reply: str, which: Which) -> str | None:

@@ -35,7 +35,7 @@ def facts_of(reply: str) -> list[str]:
 
 def facts_form(room: Room) -> str:
     """Of replies in which `facts_of` finds some."""
-    return room.several(f"<statement>{room.text(without='<')}</statement>", between=r"\n*")
+    return room.several(f"<statement>{room.inside()}</statement>", between=r"\n*")
 
 
 def fact_support(reply: str, *, compat: Compat = "paper") -> float | None:

@@ -8,6 +8,7 @@ from godwit.base.probe import Asker, one_token, with_listed_model
 from godwit.synth.embedding import ROLE as EMBEDDER
 from godwit.synth.endpoint import Endpoint
 from godwit.synth.line import Limits, Line
+from godwit.text.forms import some_text
 
 _OPTIONS = {"writer": "", "judge": "judge-", EMBEDDER: "embed-"}
 
@@ -28,6 +29,8 @@ def probe(endpoint: Endpoint, *, role: str, limits: Limits) -> Endpoint:
     more: dict[str, Any] = dict(endpoint.extra)
     if limits.send_seed:
         more["seed"] = 0
+    if endpoint.room is not None:
+        more["structured_outputs"] = {"regex": some_text(endpoint.room)}
     return replace(endpoint, max_tokens_name=one_token(endpoint, asker, more=more).max_tokens_name)
 
 

@@ -99,13 +99,12 @@ def form(step: Step, room: Room, *, paragraphs: tuple[int, int] | None = None) -
     Args:
         paragraphs: as in `fault`.
     """
-    text = room.text(without="<")
-    one = rf"<thought>\n?{text}</thought>\n?<answer>\n?{text}</answer>"
+    text = rf"\n?{room.inside()}"
+    one = rf"<thought>{text}</thought>\n?<answer>{text}</answer>"
     if step == "plan":
         return rf"{one}\n*{one}\n*(?:{END})?"
     lowest, highest = paragraphs or (1, None)
-    bridge = room.text(without="<")
-    blocks = room.several(rf"(?:{bridge})?{one}", least=lowest, most=highest, between=r"\n*")
+    blocks = room.several(rf"(?:{room.inside()})?{one}", least=lowest, most=highest, between=r"\n*")
     return rf"{blocks}\n*(?:{END})?"
 
 

@@ -3,7 +3,7 @@ r"""Forms of answers: regular expressions that a server's grammar can hold a mod
 A form stands beside the parser that reads such answers, as a function of the `Room` that it leaves to the model:
 
     def vote_form(room: Room) -> str:
-        return rf"{room.text()}\n\[\[(?:A|B|tie)\]\]"
+        return rf"{room.text()}\[\[(?:A|B|tie)\]\]"
 
 It is sent as `structured_outputs: {"regex": ...}`, vLLM's field, which `godwit serve` takes too. So it is written in
 what xgrammar and Python read alike: characters, classes, `(?:...)`, `|`, `?`, `*`, `+`, `{m,n}`; no anchors, no
@@ -38,6 +38,10 @@ class Room:
         barred = literal(without)
         other = f"[^{barred}]" if without else r"[\s\S]"
         return rf"[^\s{barred}]{other}{self._most(self.characters)}"
+
+    def inside(self) -> str:
+        """Some text inside an element: a `<` only where no tag begins (a < b)."""
+        return rf"[^\s<](?:[^<]|<[ =0-9]){self._most(self.characters)}"
 
     def line(self) -> str:
         """Some text on one line."""

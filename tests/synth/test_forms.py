@@ -18,7 +18,7 @@ from tests.synth.harness import plan_for, read_rows, write_rows
 from tests.synth.pipelines.test_agentwrite import answer
 from tests.text.forms import holds
 
-SENTENCES = ["It rained (a lot) in 1902.", "  Why? ", "Nobody knows: [3] + {x}.\n"]
+SENTENCES = ["It rained (a lot) in 1902. ", "Why? \n\n", "Nobody knows: [3] + {x}.", "没有人知道。", "End.\n"]
 
 
 def _outline(text: str) -> superwriter.Outline:

@@ -11,11 +11,14 @@ from godwit.base.errors import GodwitError
 from godwit.synth.endpoint import Endpoint
 from godwit.synth.line import Limits
 from godwit.synth.probe import probe
+from godwit.text.forms import Room
 from tests.synth import endpoint as scripted
 
 
-def check(url: str, *, role: str = "writer", model: str = "writer-1", key: str = scripted.KEY) -> Endpoint:
-    return probe(Endpoint(url=url, model=model, key=key), role=role, limits=Limits())
+def check(
+    url: str, *, role: str = "writer", model: str = "writer-1", key: str = scripted.KEY, room: Room | None = None
+) -> Endpoint:
+    return probe(Endpoint(url=url, model=model, key=key, room=room), role=role, limits=Limits())
 
 
 @contextmanager
@@ -110,3 +113,12 @@ def test_a_server_that_is_busy_passes_and_another_spelling_of_max_tokens_is_lear
         check(url)
     with answering(400, refusal, unless=(b'"max_completion_tokens": 1', answer)) as url:
         assert check(url).max_tokens_name == "max_completion_tokens"
+
+
+def test_an_endpoint_that_takes_no_forms_says_so_before_it_is_paid() -> None:
+    refusal = b'{"error": {"message": "Unrecognized request argument supplied: structured_outputs"}}'
+    models = b'{"data": [{"id": "writer-1"}], "choices": [{}]}'
+    with answering(200, models) as url:
+        assert check(url, room=Room()).room == Room()
+    with answering(400, refusal) as url, pytest.raises(GodwitError, match="it takes no forms, leave --forms out"):
+        check(url, room=Room())

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from godwit.text.forms import REHEARSAL, Room, literal, one_of, some_text, whole_number
+from godwit.text.replies import elements
 from tests.text.forms import allowed, holds
 
 
@@ -31,6 +32,8 @@ def test_literals_are_read_as_they_are(text: str) -> None:
 def test_free_text_is_not_blank_and_has_its_bounds() -> None:
     holds(some_text, lambda text: text or None)
     holds(lambda room: room.text(without="<>-]"), lambda text: None if set(text) & set("<>-]") else text)
+    holds(lambda room: f"<a>{room.inside()}</a>", lambda text: (elements(text, "a") == [text[3:-4]]) or None)
+    assert re.fullmatch(Room().inside(), "if a < b or b <= 3:") and not re.fullmatch(Room().inside(), "a <b>")
     holds(lambda room: room.line(), lambda text: None if "\n" in text else text)
     holds(lambda room: rf'\{{"a": {room.string()}\}}', lambda text: json.loads(text)["a"].strip() or None)
     assert re.fullmatch(REHEARSAL.text(), "x" * 40) and not re.fullmatch(REHEARSAL.text(), "x" * 41)

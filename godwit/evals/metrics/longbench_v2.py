@@ -36,7 +36,7 @@ def extract_answer(reply: str) -> str | None:
 
 def answer_form(room: Room) -> str:
     """Of replies in which `extract_answer` finds a letter."""
-    return rf"{room.text()}\nThe correct answer is \([A-D]\)"
+    return rf"(?:{room.text()}\n)?The correct answer is \([A-D]\)"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -138,7 +138,8 @@ async def cite_chunks(row: Answered, ask: Ask[Options]) -> ByChunk:
     options = ask.options
     pieces = chunks.chunks(row.context, options.chunk_tokens, tokenizer=chunks.tokenizer_in(options.tokenizer))
     texts = [row.context[piece.start : piece.end] for piece in pieces]
-    sentences = [row.answer[start:end] for start, end in split_sentences(row.answer, splitter=options.splitter)]
+    spans = split_sentences(row.answer, splitter=options.splitter)
+    sentences = [row.answer[start:end] for start, end in spans]
     ranks = await retrieval.rank(ask, sentences, texts, count=num_retrieved(len(sentences)))
     chosen = distinct(itertools.chain.from_iterable(ranks), texts)
     snippets = "\n".join(f"[{number}] {texts[place].strip()}" for number, place in enumerate(chosen, start=1))
@@ -151,7 +152,7 @@ async def cite_chunks(row: Answered, ask: Ask[Options]) -> ByChunk:
         "cite_chunks",
         [user(prompt)],
         statements,
-        form=lambda _: coarse_form(sentences, len(chosen)),
+        form=lambda _: coarse_form(sentence_texts(row.answer, spans), len(chosen)),
         max_tokens=options.cite_tokens,
         temperature=options.temperature,
     )
@@ -237,12 +238,19 @@ def parse_coarse(text: str, num_snippets: int, *, answer: str | None) -> list[tu
 
 
 def coarse_form(sentences: Sequence[str], num_snippets: int) -> str:
-    """Of what `parse_coarse` takes: the answer's sentences as they are, which the model puts together to statements."""
+    """Of what `parse_coarse` takes: the answer as it is, which the model parts into statements between its sentences.
+
+    Args:
+        sentences: of the answer, with the white space behind each.
+    """
     numbers = rf"(?:\[{whole_number(1, num_snippets)}\]){{0,{MOST_SNIPPETS}}}" if num_snippets else ""
     cite = f"<cite>{numbers}</cite></statement>"
-    said = [literal(sentence.strip()) for sentence in sentences if sentence.strip()]
-    between = rf"(?: |{cite}\n<statement>)"
-    return f"<statement>{between.join(said)}{cite}"
+    said = [sentence for sentence in sentences if sentence.strip()] or [""]
+    form = f"<statement>{literal(said[0].strip())}"
+    for before, sentence in itertools.pairwise(said):
+        blank = literal(before[len(before.rstrip()) :])
+        form += rf"(?:{cite}\n<statement>|{blank}){literal(sentence.strip())}"
+    return form + cite
 
 
 def windows(places: Iterable[int], pieces: Sequence[chunks.Span]) -> list[chunks.Span]:
