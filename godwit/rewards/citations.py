@@ -101,7 +101,7 @@ def statements_form(room: Room, num_sentences: int) -> str:
         spans = f"(?:{span_form(num_sentences)}){{{least},{MAX_SPANS}}}"
         return f"<statement>{room.inside()}<cite>{spans}</cite></statement>"
 
-    return room.several(statement(0), least=0) + statement(1)
+    return f"(?:{statement(0)}){'*' if room.items is None else '?'}{statement(1)}"
 
 
 def cited_texts(statement: Statement, sentences: Sequence[str]) -> list[str]:

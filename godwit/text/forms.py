@@ -27,11 +27,13 @@ class Room:
         characters: most of a piece of free text.
         items: most things of a list.
         number: highest number where a form names no other.
+        least: fewest things of a list that might be empty, so that there is something to see.
     """
 
     characters: int | None = None
     items: int | None = None
     number: int | None = None
+    least: int = 0
 
     def text(self, *, without: str = "") -> str:
         """Some text, not blank, without these characters."""
@@ -53,6 +55,7 @@ class Room:
 
     def several(self, one: str, *, least: int = 1, most: int | None = None, between: str = "") -> str:
         """`least` to `most` (None: any number) of what matches `one`, with `between` between them."""
+        least = least or (self.least if most is None else min(self.least, most))
         bounds = [bound for bound in (most, self.items) if bound is not None]
         highest = max(least, min(bounds)) if bounds else None
         if not least:
@@ -74,7 +77,7 @@ class Room:
 
 Form = Callable[[Room], str]
 
-REHEARSAL = Room(characters=40, items=2, number=400)
+REHEARSAL = Room(characters=40, items=2, number=400, least=1)
 """For a small model that writes on until it is cut: enough to see what an answer looks like."""
 
 

@@ -53,12 +53,14 @@ def _step(step: thoughts.Step, paragraphs: tuple[int, int] | None) -> Callable[[
         pytest.param(longreward.fact_support_form, longreward.fact_support, id="longreward support"),
         pytest.param(longreward.facts_form, lambda text: longreward.facts_of(text) or None, id="longreward facts"),
         pytest.param(
-            lambda _: longcite_cof.coarse_form(SENTENCES, 12),
+            lambda room: longcite_cof.coarse_form(room, SENTENCES, 12),
             lambda text: longcite_cof.parse_coarse(text, 12, answer="".join(SENTENCES)),
             id="longcite_cof chunks",
         ),
         pytest.param(
-            lambda _: longcite_cof.local_form(23), lambda text: longcite_cof.local_spans(text, 23), id="longcite_cof"
+            lambda room: longcite_cof.local_form(room, 23),
+            lambda text: longcite_cof.local_spans(text, 23),
+            id="longcite_cof",
         ),
     ],
 )
@@ -104,6 +106,6 @@ def test_a_rehearsal_has_less_room_and_says_so(tmp_path: Path) -> None:
     assert re.fullmatch(writing["structured_outputs"]["regex"], "short")
     assert not re.fullmatch(writing["structured_outputs"]["regex"], "long" * 100)
     assert json.loads((tmp_path / "out" / "config.json").read_text())["models"]["writer"]["forms"] == {
-        "characters": 40, "items": 2, "number": 400
+        "characters": 40, "items": 2, "number": 400, "least": 1
     }  # fmt: skip
     assert len(read_rows(tmp_path / "out" / "data.jsonl")) == 1

@@ -50,6 +50,8 @@ def test_free_text_is_not_blank_and_has_its_bounds() -> None:
         (Room(items=2), 0, 5, {0, 1, 2}),
         (Room(items=2), 4, 12, {4}),  # what a parser needs comes before the room
         (Room(items=9), 2, 3, {2, 3}),
+        (Room(least=1), 0, 2, {1, 2}),
+        (Room(least=1), 0, 0, {0}),
     ],
 )
 def test_several_are_as_many_as_the_form_needs_and_the_room_has(

@@ -41,7 +41,7 @@ from godwit.synth.pipeline import at_least
 from godwit.synth.pipelines import selfinstruct_longqa
 from godwit.synth.pipelines.selfinstruct_longqa import Answered, Document, answer, ask_question, language_of
 from godwit.synth.rows import Drop, Malformed, Row
-from godwit.text.forms import literal, whole_number
+from godwit.text.forms import Room, literal, whole_number
 from godwit.text.sentences import Sentence, Splitter, sentence_texts, split_sentences, splitter_id
 from godwit.text.sentences import numbered as with_marks
 
@@ -152,7 +152,7 @@ async def cite_chunks(row: Answered, ask: Ask[Options]) -> ByChunk:
         "cite_chunks",
         [user(prompt)],
         statements,
-        form=lambda _: coarse_form(sentence_texts(row.answer, spans), len(chosen)),
+        form=lambda room: coarse_form(room, sentence_texts(row.answer, spans), len(chosen)),
         max_tokens=options.cite_tokens,
         temperature=options.temperature,
     )
@@ -179,7 +179,7 @@ async def cite_sentences(row: ByChunk, ask: Ask[Options]) -> BySentence:
             "cite_sentences",
             [user(prompt)],
             lambda text: local_spans(text, count),
-            form=lambda _: local_form(count),
+            form=lambda room: local_form(room, count),
             max_tokens=options.span_tokens,
             temperature=options.temperature,
         )
@@ -237,14 +237,14 @@ def parse_coarse(text: str, num_snippets: int, *, answer: str | None) -> list[tu
     return found
 
 
-def coarse_form(sentences: Sequence[str], num_snippets: int) -> str:
+def coarse_form(room: Room, sentences: Sequence[str], num_snippets: int) -> str:
     """Of what `parse_coarse` takes: the answer as it is, which the model parts into statements between its sentences.
 
     Args:
         sentences: of the answer, with the white space behind each.
     """
-    numbers = rf"(?:\[{whole_number(1, num_snippets)}\]){{0,{MOST_SNIPPETS}}}" if num_snippets else ""
-    cite = f"<cite>{numbers}</cite></statement>"
+    number = rf"\[{whole_number(1, num_snippets)}\]" if num_snippets else ""
+    cite = f"<cite>{room.several(number, least=0, most=MOST_SNIPPETS) if number else ''}</cite></statement>"
     said = [sentence for sentence in sentences if sentence.strip()] or [""]
     form = f"<statement>{literal(said[0].strip())}"
     for before, sentence in itertools.pairwise(said):
@@ -295,9 +295,10 @@ def local_spans(text: str, count: int) -> list[Span]:
     return found
 
 
-def local_form(count: int) -> str:
+def local_form(room: Room, count: int) -> str:
     """Of what `local_spans` takes."""
-    return f"(?:{span_form(count)}){{1,{MAX_SPANS}}}|{literal(NOTHING)}"
+    spans = room.several(span_form(count), most=MAX_SPANS)
+    return spans if room.least else f"{spans}|{literal(NOTHING)}"
 
 
 def to_global(spans: Iterable[Span], passages: Sequence[Sequence[int]]) -> list[Span]:
