@@ -2,14 +2,14 @@
 
     python benchmarks/bench_engine.py                       # all parts, nano, two threads
     python benchmarks/bench_engine.py --parts overhead drafts --threads 1 --json out.json
-    python benchmarks/bench_engine.py --parts drafts --model FOLDER     # a model that has a prediction layer
+    python benchmarks/bench_engine.py --parts drafts --model FOLDER     # another model
 
 requests: 32 at once, four shared beginnings, mixed lengths, greedy; the same weights in Transformers, one by one and in
     left-padded batches of 8, sides in turn by quarters. Its own continuous batching (`generate_batch`) is tried too; it
     refuses this family, and its cache cannot hold latent attention (said with its own words).
 prefix: seconds to the first token of an 8K prompt, and of the same again.
-drafts: one request by different numbers of drafts. A model with a prediction layer goes on, greedily, behind passages
-    of source code, one line each; nano has none, so a small model learns one text by heart here first.
+drafts: one request by different numbers of drafts. A small model that learns one text by heart here first says that
+    text; then the model goes on, greedily, behind passages of source code, one line each.
 overhead: 16 requests decode; the share of a step outside the decoder, and outside decoder and sampler.
 deterministic: the 32 requests of the first part with and without deterministic mode.
 compile: decoding steps of the ordinary modules, plain and with each layer under torch.compile, and the compiled step.
@@ -219,12 +219,13 @@ def learn(tokenizer: Tokenizer, seconds: float) -> tuple[Decoder, list[int]]:
 
 def bench_drafts(model: Decoder, tokenizer: Tokenizer, seconds: float) -> dict[str, Any]:
     """By prompt: speed-up and acceptance length for different numbers of drafts."""
-    if not model.config.num_nextn_predict_layers:
-        small, text = learn(tokenizer, seconds)
-        return {"by heart": with_drafts(small, tokenizer, text[:32])}
-    text = text_tokens(tokenizer)
-    prompts = {f"tokens {at} to {at + 250}": text[at : at + 250] for at in range(0, 6000, 1000)}
-    return {name: with_drafts(model, tokenizer, prompt) for name, prompt in prompts.items()}
+    small, text = learn(tokenizer, seconds)
+    found = {"by heart": with_drafts(small, tokenizer, text[:32])}
+    if model.config.num_nextn_predict_layers:
+        text = text_tokens(tokenizer)
+        prompts = {f"tokens {at} to {at + 250}": text[at : at + 250] for at in range(0, 6000, 1000)}
+        found |= {name: with_drafts(model, tokenizer, prompt) for name, prompt in prompts.items()}
+    return found
 
 
 def with_drafts(model: Decoder, tokenizer: Tokenizer, prompt: list[int]) -> dict[str, str]:
