@@ -23,6 +23,7 @@ MOST = 500
 # Of one text; the rest is in the file.
 SHOWN = 60_000
 SUMMARY = 110
+LONG_WORD = 12  # a text without spaces of more characters is no name, unless it is ASCII
 # Answers shown of a row that was given up, and characters of each.
 ANSWERS, SHOWN_ANSWER = 4, 4000
 _STYLE = STYLE + (
@@ -155,12 +156,14 @@ def _is_short(value: Any) -> bool:
 
 
 def _first_text(value: Any) -> str:
-    """The first text in JSON values that is more than a word: what a row is told by."""
+    """The first text in JSON values that is more than a word (some scripts have no spaces): what a row is told by."""
     if isinstance(value, dict):
         value = [item for key, item in value.items() if key != "role"]
     if isinstance(value, list):
         return next((text for item in value if (text := _first_text(item))), "")
-    return value if isinstance(value, str) and " " in value.strip() else ""
+    if not isinstance(value, str):
+        return ""
+    return value if " " in value.strip() or (len(value) > LONG_WORD and not value.isascii()) else ""
 
 
 def _figures(values: dict[str, Any]) -> str:

@@ -53,6 +53,13 @@ def test_big_sets_have_further_pages_and_a_limit(tmp_path: Path) -> None:
     assert not (tmp_path / "samples").exists()
 
 
+def test_a_row_is_told_by_its_first_text_in_any_script(tmp_path: Path) -> None:
+    text = "请写一篇关于茶文化历史的长文章"
+    with made(tmp_path, 1, text) as each:
+        page = write_pages(each, tmp_path).read_text(encoding="utf-8")
+    assert f"<summary><b>{text[:20]}0000</b>{text}</summary>" in page
+
+
 def test_a_long_text_is_cut_with_its_size(tmp_path: Path) -> None:
     with made(tmp_path, 1, "x" * 10_000_000) as each:
         assert write_pages(each, tmp_path).stat().st_size < 1_000_000
