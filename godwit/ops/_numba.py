@@ -3,8 +3,8 @@
     njit     loops that Python calls
     inner    loops that only compiled ones call: without the wrapper for Python. Called from Python, it crashes
 
-Compiled loops are kept on disk; the first start of all takes a quarter less without what nobody calls (57 -> 44 s of
-CPU time to the first token of nano; the wrapper for C is in neither).
+Compiled loops are kept on disk; the first start of all is shorter without what nobody calls (the wrapper for C is in
+neither): nano's first token came after 20.6 s instead of 26.8, part of it by sorts that went out of the loops.
 
 Both count the threads of OpenMP in one place. numba sets that count to all cores when it starts its own, whatever
 `torch.set_num_threads` said, and from then on torch used them all: with other programs on the machine every operation
