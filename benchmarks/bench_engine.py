@@ -204,10 +204,10 @@ def learn(tokenizer: Tokenizer, seconds: float) -> tuple[Decoder, list[int]]:
     context, steps, loss = model.context(tokens[:-1]), 0, torch.tensor(9.0)
     while time.perf_counter() - start < seconds and loss.item() > 0.02:
         features = model.features(tokens[:-1], context, dense=True, num_mtp_depths=3)
-        loss = F.cross_entropy(F.linear(features.hidden_TD, model.lm_head_weight), tokens[1:])
+        loss = F.cross_entropy(model.logits(features.hidden_TD), tokens[1:])
         for depth, hidden_TD in enumerate(features.mtp_hidden):
             ahead = tokens[depth + 2 :]
-            loss = loss + F.cross_entropy(F.linear(hidden_TD[: len(ahead)], model.lm_head_weight), ahead) / 3
+            loss = loss + F.cross_entropy(model.logits(hidden_TD[: len(ahead)]), ahead) / 3
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -28,7 +28,6 @@ from pathlib import Path
 from unittest import mock
 
 import torch
-import torch.nn.functional as F
 from bench_nano import BENCH_NANO  # pyrefly: ignore[missing-import]
 from sparse_floors import line, matmul_rate, part, prefill_gflop, real_layer  # pyrefly: ignore[missing-import]
 
@@ -87,7 +86,7 @@ def godwit_prefill(model: Decoder, two_level: TwoLevel | None) -> Prefill:
     def prefill(tokens_T: torch.Tensor) -> torch.Tensor:
         set_two_level(model, two_level)
         hidden_TD = model.features(tokens_T, AttnContext.single(tokens_T.shape[0])).hidden_TD
-        return F.linear(hidden_TD[-1], model.lm_head_weight)
+        return model.logits(hidden_TD[-1])
 
     return prefill
 

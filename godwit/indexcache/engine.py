@@ -7,7 +7,6 @@ Letters: T tokens, D hidden, V vocabulary, C tokens in a chunk, K selected posit
 """
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol
 
@@ -157,8 +156,7 @@ class DecoderRow:
 
     def losses(self, state: State) -> Tensor:
         """See `RowRun`."""
-        hidden_TD = self.model.model.norm(state.x_TD)
-        return head_losses(hidden_TD, partial(F.linear, weight=self.model.lm_head_weight), self.row.labels_T)
+        return head_losses(self.model.model.norm(state.x_TD), self.model.logits, self.row.labels_T)
 
 
 def head_losses(hidden_TD: Tensor, head: Callable[[Tensor], Tensor], labels_T: Tensor) -> Tensor:

@@ -6,11 +6,9 @@ retrieval  share of right answers of `godwit.evals.retrieval`, facts at least 51
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 
 from godwit.base.config import from_json, to_json
 from godwit.base.errors import GodwitError
@@ -145,4 +143,4 @@ def _losses(
     tokens_T = row.tokens_T.to(model.lm_head_weight.device)
     hidden_TD = model.features(tokens_T, row.context, plan=plan, dense=dense).hidden_TD
     on_step()
-    return head_losses(hidden_TD, partial(F.linear, weight=model.lm_head_weight), row.labels_T)
+    return head_losses(hidden_TD, model.logits, row.labels_T)

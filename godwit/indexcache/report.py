@@ -191,7 +191,11 @@ def _curve(story: Story) -> str:
     search, chosen = story.search, story.search.num_flips_at(story.keep)
     values = [search.full_loss, *search.losses]
     curves = [Curve(steps=range(len(values)), values=values, name="searched", dots=True)]
-    curves.append(Curve(steps=[chosen], values=[values[chosen]], name=f"chosen: {story.plan.num_full} kept", dots=True))
+    curves.append(
+        Curve(
+            steps=[chosen], values=[search.loss_at(story.keep)], name=f"chosen: {story.plan.num_full} kept", dots=True
+        )
+    )
     for name in dict.fromkeys(each.name for each in search.baselines):
         points = sorted(
             (search.start.count("F") - each.num_full, each.loss) for each in search.baselines if each.name == name

@@ -117,6 +117,10 @@ class SearchResult:
         shared = set(self.order[:num_flips])
         return SharePlan("".join("S" if layer in shared else letter for layer, letter in enumerate(self.start)))
 
+    def loss_after(self, num_flips: int) -> float:
+        """Nats per counted token under `plan_after(num_flips)`."""
+        return self.losses[num_flips - 1] if num_flips else self.full_loss
+
     def num_flips_at(self, keep: float | int) -> int:
         """How many flips lead to `keep` (a fraction of the layers, or a count of F layers)."""
         wanted = num_kept(keep, self.num_layers)
@@ -131,17 +135,16 @@ class SearchResult:
 
     def plan_at(self, keep: float | int) -> SharePlan:
         """The plan that keeps this fraction of the layers (rounded up), or this many, with indexers of their own."""
-        num_flips = self.num_flips_at(keep)
-        if self.refined is not None and num_flips == len(self.order):
-            return SharePlan.parse(self.refined.pattern, self.num_layers)
-        return self.plan_after(num_flips)
+        refined, num_flips = self._refined_at(keep), self.num_flips_at(keep)
+        return self.plan_after(num_flips) if refined is None else SharePlan.parse(refined.pattern, self.num_layers)
 
     def loss_at(self, keep: float | int) -> float:
         """Nats per counted token under `plan_at(keep)`."""
-        num_flips = self.num_flips_at(keep)
-        if self.refined is not None and num_flips == len(self.order):
-            return self.refined.loss
-        return self.losses[num_flips - 1] if num_flips else self.full_loss
+        refined, num_flips = self._refined_at(keep), self.num_flips_at(keep)
+        return self.loss_after(num_flips) if refined is None else refined.loss
+
+    def _refined_at(self, keep: float | int) -> Baseline | None:
+        return self.refined if self.num_flips_at(keep) == len(self.order) else None
 
     def to_json(self) -> dict[str, Any]:
         """JSON values; `from_json` reads them."""

@@ -11,7 +11,6 @@ import dataclasses
 from collections.abc import Callable, Mapping
 
 import torch
-import torch.nn.functional as F
 
 from godwit.models.decoder import Decoder
 from godwit.models.extend import new_cache
@@ -37,7 +36,7 @@ def prefill_sides(model: Decoder, length: int, plans: Mapping[str, SharePlan], *
 
     def run(plan: SharePlan | None, dense: bool) -> torch.Tensor:
         hidden_TD = model.features(tokens_T, model.context(tokens_T), plan=plan, dense=dense).hidden_TD
-        return F.linear(hidden_TD[-1], model.lm_head_weight)
+        return model.logits(hidden_TD[-1])
 
     sides: Sides = {DENSE: lambda: run(None, True)} if dense else {}
     sides[DSA] = lambda: run(None, False)

@@ -87,6 +87,10 @@ class Decoder(nn.Module):
         """Output matrix `(V, D)`; the embedding when they are tied."""
         return self.model.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
 
+    def logits(self, hidden_TD: Tensor) -> Tensor:
+        """Logits `(..., V)` of states behind the last norm, `(..., D)`."""
+        return F.linear(hidden_TD, self.lm_head_weight)
+
     def forward(
         self,
         tokens_T: Tensor,
@@ -106,7 +110,7 @@ class Decoder(nn.Module):
         """
         context = self.context(tokens_T, cu_seqlens)
         features = self.features(tokens_T, context, plan=plan, indices=indices, attend=attend)
-        return Output(F.linear(features.hidden_TD, self.lm_head_weight), features.indices)
+        return Output(self.logits(features.hidden_TD), features.indices)
 
     def new_cache(self, *, num_pages: int, plan: SharePlan | str | None = None, mtp: bool = False) -> Cache:
         """Room for `num_pages` x 256 tokens of any number of sequences, see `extend`.

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from godwit.base.errors import GodwitError
@@ -105,7 +104,7 @@ class Drafter:
     def _likeliest(self, hidden_SD: Tensor) -> list[int]:
         if self._compiled is not None:
             return self._compiled.step.logits(np.ascontiguousarray(hidden_SD.numpy())).argmax(axis=1).tolist()
-        return F.linear(hidden_SD, self.model.lm_head_weight).argmax(dim=-1).tolist()
+        return self.model.logits(hidden_SD).argmax(dim=-1).tolist()
 
     def _run(
         self,

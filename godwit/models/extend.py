@@ -10,7 +10,6 @@ from collections.abc import Sequence as Many
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from godwit.base.errors import GodwitError
@@ -153,4 +152,4 @@ def extend(
     hidden_TD = states_SD = model.model.norm(x_TD)
     if last:
         states_SD = hidden_TD[torch.tensor(lengths, device=tokens_T.device).cumsum(0) - 1]
-    return Extended(F.linear(states_SD, model.lm_head_weight), chosen, hidden_TD)
+    return Extended(model.logits(states_SD), chosen, hidden_TD)

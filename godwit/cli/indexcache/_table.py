@@ -32,7 +32,7 @@ def _ratios(result: SearchResult) -> list[str]:
     lines = ["keeps  chosen by     loss   change  plan"]
     for count in sorted({other.num_full for other in others}, reverse=True):
         flips = result.num_flips_at(count)
-        rows = [("search", str(result.plan_after(flips)), [result.full_loss, *result.losses][flips])]
+        rows = [("search", str(result.plan_after(flips)), result.loss_after(flips))]
         rows += [(each.name, each.pattern, each.loss) for each in others if each.num_full == count]
         lines += [
             f"{count:>5}  {name:<10}  {loss:>6.4f}  {loss / result.full_loss - 1:>+7.2%}  {pattern}"

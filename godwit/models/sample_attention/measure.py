@@ -142,7 +142,7 @@ def mean_loss(model: Decoder, rows: Sequence[Row], attend: Attend | None = None)
     for row in rows:
         hidden_TD = model.features(row.tokens_T, row.context, dense=True, attend=attend).hidden_TD
         labelled_T = row.labels_T >= 0
-        logits_TV = F.linear(hidden_TD[labelled_T], model.lm_head_weight).float()
+        logits_TV = model.logits(hidden_TD[labelled_T]).float()
         total += float(F.cross_entropy(logits_TV, row.labels_T[labelled_T], reduction="sum"))
         num_labels += int(labelled_T.sum())
     if not num_labels:

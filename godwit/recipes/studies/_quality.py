@@ -12,13 +12,11 @@ Letters: T tokens, L layers.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from godwit.data.config import DataConfig
 from godwit.data.prepare import prepare
@@ -89,8 +87,7 @@ def loss(model: Decoder, rows: Sequence[Row]) -> float:
     total = 0.0
     for row in rows:
         hidden_TD = model.features(row.tokens_T, row.context).hidden_TD
-        head = partial(F.linear, weight=model.lm_head_weight)
-        total += float(head_losses(hidden_TD, head, row.labels_T).double().sum())
+        total += float(head_losses(hidden_TD, model.logits, row.labels_T).double().sum())
     return total / sum(row.num_counted for row in rows)
 
 
