@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 from godwit.base.errors import GodwitError
 
 KEY_ENV = "OPENAI_API_KEY"
+NO_THOUGHTS: Mapping[str, Any] = {"chat_template_kwargs": {"enable_thinking": False}}
+"""Fields of a request after which a model of GLM's kind answers at once."""
 # What keys look like, for texts that quote another one than ours.
 _KEYS = re.compile(r"(?i)\b(bearer\s+)\S+|\b(?:sk|pk|key)-[A-Za-z0-9_\-]{8,}")
 

@@ -31,7 +31,6 @@ FOLDER = Path("data")
 EXIT_INCOMPLETE = 4
 # Tokens of an answer by the bundled model, which its form ends well before.
 BUNDLED_ANSWER = 1024
-BUNDLED_EXTRA = {"chat_template_kwargs": {"enable_thinking": False}}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -268,6 +267,7 @@ def _refuse(pipeline: "Pipeline", general: Options, kind: str, used: bool) -> No
 
 
 def _bundled(pipeline: "Pipeline", general: Options, options: Any, stack: ExitStack) -> "dict[str, Endpoint]":
+    from godwit.base.endpoint import NO_THOUGHTS
     from godwit.serve.local import FIRST_START, serving
     from godwit.synth.endpoint import Endpoint
     from godwit.text.forms import REHEARSAL
@@ -289,7 +289,7 @@ def _bundled(pipeline: "Pipeline", general: Options, options: Any, stack: ExitSt
         key=served.api_key,
         sees=False,
         most_answer=BUNDLED_ANSWER,
-        extra=BUNDLED_EXTRA,
+        extra=dict(NO_THOUGHTS),
         room=REHEARSAL,
     )
     if pipeline.pictures:

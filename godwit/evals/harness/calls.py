@@ -16,6 +16,7 @@ import openai
 from inspect_ai.log import transcript
 from inspect_ai.model import ChatMessageUser, ContentImage, ContentText, GenerateConfig, ModelOutput, get_model
 
+from godwit.base.endpoint import NO_THOUGHTS
 from godwit.base.errors import GodwitError
 from godwit.base.journal import Answer, Entry, Journal, writable
 from godwit.evals.harness.judge import JudgePin
@@ -79,7 +80,7 @@ class Calls:
         """What holds the bundled model to a form, and from thoughts that it would never end."""
         if self.room is None:
             return GenerateConfig()
-        body: dict[str, Any] = {"chat_template_kwargs": {"enable_thinking": False}}
+        body = dict(NO_THOUGHTS)
         if form is not None:
             body["structured_outputs"] = {"regex": form(self.room)}
         return GenerateConfig(extra_body=body)
