@@ -5,10 +5,11 @@
     python benchmarks/bench_sparse.py --recall --model runs/dsa-nano-sparse/model --lengths 8192   # only that
 
 Transformers runs 256-token chunks with its cache, the fastest way found for it (one shot is 4 x slower at 16K and takes
-9 GB). Godwit runs the whole document; `two-level` is the same with a block filter before the exact index scores, whose
-recall is the share of the exact selection that it finds. Both give the logits of the last token only. Peak memory
-is each side's own process: high-water mark during prefill less what was resident before it. Each part of Godwit's
-time stands beside its floor (`sparse_floors`), and so do the parts of one layer of GLM-5's shape.
+9 GB). Godwit runs the whole document; `chunks` runs 4,096 tokens at a time over a cache, as the engine does;
+`two-level` is the whole document with a block filter before the exact index scores, whose recall is the share of the
+exact selection that it finds. All give the logits of the last token only. Peak memory is each side's own process:
+high-water mark during prefill less what was resident before it. Each part of Godwit's time stands beside its floor
+(`sparse_floors`), and so do the parts of one layer of GLM-5's shape.
 
 `--recall` measures what two levels find of the exact selection; on random weights and tokens that says little, so
 `--model` takes a trained `glm_moe_dsa` folder and reads the standard library's sources with its tokenizer.
@@ -38,9 +39,10 @@ from godwit.models.families import config_from_hf
 from godwit.models.init import empty
 from godwit.nn.context import AttnContext
 from godwit.nn.indexer import TwoLevel, set_two_level
+from godwit.nn.pages import pages_for
 from godwit.ops.backends import Op
 
-CHUNK = 256
+CHUNK, OUR_CHUNK = 256, 4096
 TRANSFORMERS_MAX = 16_384
 # Beyond, one `index_topk` is enough: the first that is given.
 ONE_TOPK_BEYOND = 16_384
@@ -91,6 +93,20 @@ def godwit_prefill(model: Decoder, two_level: TwoLevel | None) -> Prefill:
     return prefill
 
 
+def chunked_prefill(model: Decoder) -> Prefill:
+    """Prefill in chunks over a cache, whose rows are all that is kept of earlier chunks."""
+
+    def prefill(tokens_T: torch.Tensor) -> torch.Tensor:
+        set_two_level(model, None)
+        cache, logits_SV = model.new_cache(num_pages=pages_for(tokens_T.shape[0])), torch.empty(0)
+        sequence = cache.open()
+        for chunk_T in tokens_T.split(OUR_CHUNK):
+            logits_SV = model.extend(chunk_T, cache, sequence).logits_SV
+        return logits_SV[0]
+
+    return prefill
+
+
 def sides(topk: int) -> dict[str, Prefill]:
     """All contestants, with one set of weights."""
     theirs, state = transformers_prefill(topk)
@@ -98,6 +114,7 @@ def sides(topk: int) -> dict[str, Prefill]:
     return {
         "transformers": theirs,
         "godwit": godwit_prefill(model, None),
+        "chunks": chunked_prefill(model),
         "two-level": godwit_prefill(model, two_level_of(topk)),
     }
 
@@ -157,12 +174,12 @@ def recall(model: Decoder, tokens_T: torch.Tensor, two_level: TwoLevel) -> list[
     found: list[float] = []
     with torch.inference_mode():
         set_two_level(model, None)
-        exact = model.features(tokens_T, context).indices
+        exact = model.features(tokens_T, context, keep_indices=True).indices
         set_two_level(model, two_level)
         # A layer given the exact positions passes the exact states on; the last layer asked chooses by itself.
         for layer in exact:
             given = {number: index_TK for number, index_TK in exact.items() if number != layer}
-            chosen_TK = model.features(tokens_T, context, indices=given).indices[layer]
+            chosen_TK = model.features(tokens_T, context, indices=given, keep_indices=True).indices[layer]
             rows = range(first, length, max(1, length // 500))
             shares = [
                 len(set(chosen_TK[t].tolist()) & set(exact[layer][t].tolist())) / exact[layer].shape[1] for t in rows

@@ -48,7 +48,7 @@ class Features(NamedTuple):
         mtp_hidden: per depth k, ready to predict the token k + 2 ahead.
         load_LE: tokens routed to each expert, float32, layers in order, the prediction layer's depths summed, last.
         balance_loss: mean over layers (each depth of the prediction layer is one), not weighted.
-        indices: see `Output`.
+        indices: see `Output`; empty unless asked for.
         index_losses: what indexers learn from, if asked for.
     """
 
@@ -109,7 +109,7 @@ class Decoder(nn.Module):
             attend: replaces dense attention in every layer, see `godwit.ops.sample_attention`.
         """
         context = self.context(tokens_T, cu_seqlens)
-        features = self.features(tokens_T, context, plan=plan, indices=indices, attend=attend)
+        features = self.features(tokens_T, context, plan=plan, indices=indices, attend=attend, keep_indices=True)
         return Output(self.logits(features.hidden_TD), features.indices)
 
     def new_cache(self, *, num_pages: int, plan: SharePlan | str | None = None, mtp: bool = False) -> Cache:
@@ -183,6 +183,7 @@ class Decoder(nn.Module):
         teach: bool = False,
         index_loss: IndexLoss = "multi",
         measure: bool = False,
+        keep_indices: bool = False,
     ) -> Features:
         """Hidden states without the output head, as training wants them.
 
@@ -194,6 +195,7 @@ class Decoder(nn.Module):
             teach: compute the indexers' losses, over what the layers attend to.
             index_loss: which layers teach an indexer, see `godwit.models.teaching`.
             measure: with them, the attention mass on what indexers would select (dense passes).
+            keep_indices: give what layers chose; without, a layer's choice is freed once no later layer reuses it.
         """
         batch = self._attn_input(context, dense=dense, attend=attend, teach=teach)
         share = self.plan_for(plan, indices)
@@ -208,7 +210,7 @@ class Decoder(nn.Module):
             handed = given.get(number, None if own else index_TK) if batch.sparse else None
             output = _run(layer, recompute, x_TD, batch, handed)
             x_TD, index_TK = output.x_TD, output.index_TK
-            if own and index_TK is not None:
+            if keep_indices and own and index_TK is not None:
                 chosen[number] = index_TK
             if output.router is not None:
                 routers.append(output.router)

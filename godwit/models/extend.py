@@ -147,7 +147,7 @@ def extend(
         attn_input = AttnInput(context, rope, sparse, cache=LayerExtension(batch, layer))
         output = block(x_TD, attn_input, None if own else rows_TK)
         x_TD, rows_TK = output.x_TD, output.index_TK
-        if own and rows_TK is not None:
+        if indices and own and rows_TK is not None:
             chosen[number] = rows_TK
     hidden_TD = states_SD = model.model.norm(x_TD)
     if last:

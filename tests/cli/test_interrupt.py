@@ -16,7 +16,7 @@ import pytest
 import godwit
 from godwit.base.interrupt import whole_step
 
-CTRL_C = b"\x03"
+CTRL_C, ENTER = b"\x03", b"\r"
 LONG = ["--max-tokens", "16000", "--seed", "1"]
 
 
@@ -34,6 +34,7 @@ class Terminal:
     def __init__(self, *words: str):
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
+            os.environ["PROMPT_TOOLKIT_NO_CPR"] = "1"  # nobody here answers where the cursor is
             os.execv(sys.executable, [sys.executable, "-m", "godwit", *words])
 
     def read(self, enough: Callable[[bytes], bool], seconds: float = 120) -> bytes:
@@ -67,19 +68,44 @@ def terminal(*words: str) -> Iterator[Terminal]:
         os.close(program.fd)
 
 
+def asked(shown: bytes) -> bool:
+    """Whether the program waits for a line: pastes are bracketed, and the prompt is there."""
+    _, brackets, drawn = shown.rpartition(b"\x1b[?2004h")
+    return bool(brackets) and b">" in drawn and drawn.endswith(b"\x1b[?25h")
+
+
+def paste(text: bytes) -> bytes:
+    return b"\x1b[200~" + text + b"\x1b[201~" + ENTER
+
+
 def test_chat_stops_the_answer_goes_on_and_quits_at_the_prompt() -> None:
     with terminal("chat", "nano", *LONG) as chat:
-        chat.read(lambda shown: shown.endswith(b"> "))
+        chat.read(asked)
         for _ in range(2):
-            chat.type(b"hello\n")
-            chat.read(lambda shown: len(shown) > 200)
+            chat.type(b"hello" + ENTER)
+            chat.read(lambda shown: len(shown) > 400)
             chat.type(CTRL_C)
-            rest = chat.read(lambda shown: shown.endswith(b"\r\n> "))
+            rest = chat.read(asked)
             assert b"tokens/s" in rest and b"Traceback" not in rest
         chat.type(CTRL_C)
         rest = chat.read(lambda shown: False)
         assert chat.wait() == 130
     assert b"interrupted" in rest and b"Traceback" not in rest
+
+
+def test_a_paste_is_one_message() -> None:
+    with terminal("chat", "nano", "--max-tokens", "8") as chat:
+        chat.read(asked)
+        chat.type(paste(b"/no " + b"x" * 6000))
+        assert b"no command '/no'" in chat.read(asked)
+        chat.type(paste(b"/" + b"x" * 6000))
+        assert b"no command '/" + b"x" * 6000 + b"'" in chat.read(asked)
+        chat.type(paste(b"/clear\nx = 1\nx = 2"))
+        shown = chat.read(asked)
+        assert b"no command" not in shown and shown.count(b"tokens/s") == 1
+        chat.type(b"/exit" + ENTER)
+        chat.read(lambda shown: False)
+        assert chat.wait() == 0
 
 
 def test_generate_stops_with_what_came() -> None:

@@ -83,8 +83,8 @@ def test_up_to_index_topk_tokens_attention_is_dense_and_beyond_it_is_not() -> No
         tokens_T = tokens(length)
         context = decoder.context(tokens_T)
         with torch.no_grad():
-            sparse = decoder.features(tokens_T, context)
-            dense = decoder.features(tokens_T, context, dense=True)
+            sparse = decoder.features(tokens_T, context, keep_indices=True)
+            dense = decoder.features(tokens_T, context, dense=True, keep_indices=True)
         assert torch.equal(sparse.hidden_TD, dense.hidden_TD) == same
         assert bool(sparse.indices) != same
         assert not dense.indices

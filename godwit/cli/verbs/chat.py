@@ -5,12 +5,14 @@ Examples:
   godwit chat path/to/hf_folder --system "Answer in one sentence." --no-thinking
   printf 'Hello\\nAnd you?\\n' | godwit chat nano --max-tokens 40 --temperature 0
 
-MODEL is a bundled model, a Hugging Face folder or the folder of a finished run. A line is a message. /clear forgets the
-conversation, /exit or Ctrl-D ends it; Ctrl-C stops an answer, which then stays as far as it came. Thoughts are shown
-dim. The speed of each answer is written to standard error.
+MODEL is a bundled model, a Hugging Face folder or the folder of a finished run. A line is a message, and so is a paste
+of many lines once Enter is pressed; arrow up brings earlier ones back. /clear forgets the conversation, /exit or Ctrl-D
+ends it; Ctrl-C stops an answer, which then stays as far as it came. Thoughts are shown dim. The speed of each answer is
+written to standard error.
 """
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -51,12 +53,13 @@ def run(arguments: list[str]) -> int:
     messages = list(system)
     if sys.stdin.isatty():
         print("/clear forgets the conversation, /exit ends it", file=sys.stderr)
-    while (line := _line()) is not None:
+    read = _reader()
+    while (line := _line(read)) is not None:
         if line == "/exit":
             break
         if line == "/clear":
             messages = list(system)
-        elif line.startswith("/"):
+        elif line.startswith("/") and "\n" not in line:
             print(f"no command {line.split()[0]!r}; there are /clear and /exit", file=sys.stderr)
         elif line:
             asked = [*messages, Message("user", line)]
@@ -69,10 +72,24 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def _line() -> str | None:
+def _reader() -> Callable[[], str]:
+    """What asks for a message, raising EOFError at the end.
+
+    A terminal by itself takes 4,095 bytes a line and drops the rest, and makes a message of every pasted line.
+    """
+    if not sys.stdin.isatty():
+        return input
+    from prompt_toolkit import PromptSession
+    from prompt_toolkit.output import create_output
+
+    session = PromptSession[str]("> ", output=create_output(always_prefer_tty=True))
+    return session.prompt
+
+
+def _line(read: Callable[[], str]) -> str | None:
     """The next message without blanks around it; None at the end."""
     try:
-        return (input("> ") if sys.stdin.isatty() else input()).strip()
+        return read().strip()
     except EOFError:
         return None
     except UnicodeDecodeError as error:
