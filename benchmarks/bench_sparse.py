@@ -6,10 +6,10 @@
 
 Transformers runs 256-token chunks with its cache, the fastest way found for it (one shot is 4 x slower at 16K and takes
 9 GB). Godwit runs the whole document; `chunks` runs 4,096 tokens at a time over a cache, as the engine does;
-`two-level` is the whole document with a block filter before the exact index scores, whose recall is the share of the
-exact selection that it finds. All give the logits of the last token only. Peak memory is each side's own process:
-high-water mark during prefill less what was resident before it. Each part of Godwit's time stands beside its floor
-(`sparse_floors`), and so do the parts of one layer of GLM-5's shape.
+`shared 1/4` keeps 2 of the 8 layers' indexers; `two-level` has a block filter before the exact index scores, whose
+recall is the share of the exact selection that it finds. All give the logits of the last token only. Peak memory is
+each side's own process: high-water mark during prefill less what was resident before it. Each part of Godwit's time
+stands beside its floor (`sparse_floors`), and so do the parts of one layer of GLM-5's shape.
 
 `--recall` measures what two levels find of the exact selection; on random weights and tokens that says little, so
 `--model` takes a trained `glm_moe_dsa` folder and reads the standard library's sources with its tokenizer.
@@ -47,6 +47,7 @@ TRANSFORMERS_MAX = 16_384
 # Beyond, one `index_topk` is enough: the first that is given.
 ONE_TOPK_BEYOND = 16_384
 BLOCK = 128
+SHARED = "FSSS" * 2
 Prefill = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -81,13 +82,13 @@ def godwit_model(topk: int, state: dict[str, torch.Tensor]) -> Decoder:
     return model
 
 
-def godwit_prefill(model: Decoder, two_level: TwoLevel | None) -> Prefill:
+def godwit_prefill(model: Decoder, two_level: TwoLevel | None, plan: str | None = None) -> Prefill:
     """Prefill of the whole document."""
 
     @torch.inference_mode()
     def prefill(tokens_T: torch.Tensor) -> torch.Tensor:
         set_two_level(model, two_level)
-        hidden_TD = model.features(tokens_T, AttnContext.single(tokens_T.shape[0])).hidden_TD
+        hidden_TD = model.features(tokens_T, AttnContext.single(tokens_T.shape[0]), plan=plan).hidden_TD
         return model.logits(hidden_TD[-1])
 
     return prefill
@@ -115,6 +116,7 @@ def sides(topk: int) -> dict[str, Prefill]:
         "transformers": theirs,
         "godwit": godwit_prefill(model, None),
         "chunks": chunked_prefill(model),
+        "shared 1/4": godwit_prefill(model, None, plan=SHARED),
         "two-level": godwit_prefill(model, two_level_of(topk)),
     }
 

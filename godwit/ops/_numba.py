@@ -16,9 +16,12 @@ from functools import partial
 import numba
 import torch
 
+from godwit.ops import _numba_cache
+
 _WANTED = torch.get_num_threads()
 numba.get_num_threads()  # starts them, now and not at the first compilation
 torch.set_num_threads(_WANTED)
+_numba_cache.install()
 
 njit = partial(numba.njit, cache=True, no_cfunc_wrapper=True)
 inner = partial(njit, no_cpython_wrapper=True)

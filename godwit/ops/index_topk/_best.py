@@ -1,13 +1,14 @@
 """The k best of some scores, in compiled loops that vectorise.
 
 Scores are compared as integers that sort alike: all bits but the sign of negative floats flipped. The k-th largest is
-built bit by bit, each time counting how many reach the candidate: 32 short passes without a branch, where a radix
-selection spent most of its time on clearing and scanning its histograms.
+built bit by bit, each time counting how many reach the candidate: at most 32 short passes without a branch, where a
+radix selection spent most of its time on clearing and scanning its histograms.
 """
 
 import numpy as np
 
 from godwit.ops._numba import inner
+from godwit.ops.index_topk._pack import PANEL, number_of, pack, reaching, seen
 
 
 @inner
@@ -24,10 +25,18 @@ def sortable(score, n, key):  # noqa: ANN001 (compiled: types are inferred)
 @inner
 def kth_largest(key, n, k):  # noqa: ANN001
     """The k-th largest of n keys; or, if there is one that exactly k keys reach, such a one."""
-    kth = np.int32(-0x80000000)
-    for step in range(32):
+    low, high = key[0], key[0]
+    for s in range(n):
+        low, high = min(low, key[s]), max(high, key[s])
+    kth, top = np.int32(-0x80000000), 31
+    if low ^ high >= 0:
+        # The bits that all keys begin with need no count: what was kept lies close together.
+        while top >= 0 and not (low ^ high) >> top & 1:
+            top -= 1
+        kth = high & np.int32(-1 << (top + 1)) if top < 31 else high
+    for bit in range(top, -1, -1):
         # Setting the top bit takes the smallest number to 0, the others go up from there.
-        candidate = np.int32(kth ^ (np.int32(1) << np.int32(31 - step)))
+        candidate = np.int32(kth ^ (np.int32(1) << np.int32(bit)))
         # As int32, or the count would widen every comparison to 64 bits.
         count = np.int32(0)
         for s in range(n):
@@ -41,21 +50,35 @@ def kth_largest(key, n, k):  # noqa: ANN001
 
 @inner
 def cut(score, place, slot, n, k, key):  # noqa: ANN001
-    """Keep the k best of n entries of a row, in order, equal ones from the left; returns the k-th best score."""
-    sortable(score[slot], n, key)
+    """Keep the k best of n entries of a row, in order, equal ones from the left; returns the k-th best score.
+
+    All three have room for n entries in whole panels.
+    """
+    row_score, row_place = score[slot], place[slot]
+    sortable(row_score, n, key)
     kth = kth_largest(key, n, k)
-    above = np.int32(0)
+    above, least = np.int32(0), np.int32(0x7FFFFFFF)
     for s in range(n):
         above = np.int32(above + np.int32(key[s] > kth))
-    room, kept = k - above, 0
-    for s in range(n):
-        # Written always and counted if it is one of them: no branch to mispredict.
-        score[slot, kept] = score[slot, s]
-        place[slot, kept] = place[slot, s]
-        equal = (key[s] == kth) & (room > 0)
-        room -= equal
-        kept += (key[s] > kth) | equal
-    least = score[slot, 0]
-    for s in range(1, k):
-        least = min(least, score[slot, s])
-    return least
+        least = min(least, key[s] if key[s] >= kth else np.int32(0x7FFFFFFF))
+    room, kept = np.int64(k - above), 0
+    for at in range(0, n, PANEL):
+        reached = reaching(key, at, kth) & seen(n - at)
+        better = reaching(key, at, kth + np.int32(1)) & reached
+        equal = reached & ~better
+        if number_of(equal) > room:
+            beyond = equal
+            for _ in range(room):
+                beyond &= beyond - np.uint64(1)
+            equal ^= beyond
+        room -= number_of(equal)
+        pack(row_score, at, better | equal, score, slot, kept)
+        kept = pack(row_place, at, better | equal, place, slot, kept)
+    key[0] = unsorted(least)
+    return key.view(np.float32)[0]
+
+
+@inner
+def unsorted(key):  # noqa: ANN001
+    """The bits of the score that a key stands for."""
+    return key ^ ((key >> np.int32(31)) & np.int32(0x7FFFFFFF))

@@ -15,8 +15,9 @@ Every score is the same operations whatever block of queries or keys it is compu
 import numpy as np
 
 from godwit.ops._numba import inner, njit, numba
-from godwit.ops.index_topk._best import cut, kth_largest, sortable
-from godwit.ops.index_topk._scores import PANEL, lowest, score_panel
+from godwit.ops.index_topk._best import cut, kth_largest, sortable, unsorted
+from godwit.ops.index_topk._pack import PANEL, keep, number_panel, room_for, seen
+from godwit.ops.index_topk._scores import score_panel
 
 # Queries that go over one panel of keys while it lies in the cache.
 ROWS = 16
@@ -29,7 +30,7 @@ def select(q, w, panels, sample, num_before, offset, index):  # noqa: ANN001 (co
     """Fill `index` (Q, K) for queries that are positions `num_before`, `num_before + 1`, ... of their document."""
     num_queries, width = index.shape
     num_blocks = (num_queries + ROWS - 1) // ROWS
-    room = max(4 * width, 1024)
+    room = room_for(width)
     for i in numba.prange(num_blocks):
         # From both ends in turn: late queries see more, and each thread gets one run of i.
         block = i // 2 if i % 2 == 0 else num_blocks - 1 - i // 2
@@ -61,13 +62,14 @@ def select(q, w, panels, sample, num_before, offset, index):  # noqa: ANN001 (co
 def scan(q, w, panels, first, last, num_before, width, threshold, count, score, place, key):  # noqa: ANN001
     """Go over all panels with rows `first:last`; their best lie in the rows of `score` and `place`, `count` of them."""
     room = score.shape[1] - PANEL
-    fresh = np.empty(PANEL, np.float32)
+    fresh, here = np.empty(PANEL, np.float32), np.empty(PANEL, np.int32)
     for t in range((num_before + last + PANEL - 1) // PANEL):
+        number_panel(t * PANEL, here)
         for r in range(last - first):
             visible = num_before + first + r + 1
             if visible > width and t * PANEL < visible:
                 above = score_panel(q, w, first + r, panels, t, threshold[r], fresh) & seen(visible - t * PANEL)
-                n = keep(fresh, above, t * PANEL, score, place, r, count[r])
+                n = keep(fresh, here, above, score, place, r, count[r])
                 if n > room:
                     threshold[r] = cut(score, place, r, n, width, key)
                     n = width
@@ -90,7 +92,7 @@ def guess(q, w, row, sample, visible, width, key):  # noqa: ANN001
     sortable(score, n, key)
     found = kth_largest(key, n, rank)
     # As a score again; and what equals it shall pass, for where many scores are 0 the k-th best may be one of them.
-    key[0] = found ^ ((found >> np.int32(31)) & np.int32(0x7FFFFFFF))
+    key[0] = unsorted(found)
     return np.nextafter(score[0], np.float32(-np.inf))
 
 
@@ -101,21 +103,3 @@ def finish(score, place, slot, n, width, key, offset, index, row):  # noqa: ANN0
         cut(score, place, slot, n, width, key)
     for s in range(width):
         index[row, s] = offset + place[slot, s]
-
-
-@inner
-def seen(number):  # noqa: ANN001
-    """Bits of the first `number` keys of a panel (at least 1; all 64 for more than there are)."""
-    return np.uint64(0xFFFFFFFFFFFFFFFF) >> np.uint64(max(0, 64 - number))
-
-
-@inner
-def keep(fresh, above, base, score, place, r, n):  # noqa: ANN001
-    """Append to row r those scores of a panel whose bits are set; returns its new count."""
-    while above:
-        c = lowest(above)
-        score[r, n] = fresh[c]
-        place[r, n] = base + c
-        n += 1
-        above &= above - np.uint64(1)
-    return n

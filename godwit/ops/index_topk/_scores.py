@@ -1,17 +1,20 @@
 """Index scores of one query against a panel of neighbouring keys, all partial sums in registers.
 
-Keys lie in panels (D, PANEL), so that the scores of PANEL neighbours are vector work. Two heads go over a panel at a
+Keys lie in panels (D, PANEL), so that the scores of PANEL neighbours are vector work. Some heads go over a panel at a
 time; their products are summed over D in order, then heads in order: a score is the same bits in whatever panel, block
 or call it is computed.
 """
 
+from functools import partial
+
 from llvmlite import ir
 from numba import types
 
-from godwit.ops._lanes import INT64, LANES, SIDE, ZERO, Emitter, int64, operation, pointer_and_shape
+from godwit.ops._lanes import INT64, LANES, SIDE, SUMS, ZERO, Emitter, int64, operation, pointer_and_shape
+from godwit.ops.index_topk._pack import PANEL
 
-PANEL = LANES * SIDE
-HEADS = 2
+# Heads that go over a panel together; what is left of them goes in pairs.
+HEADS, PAIR = SUMS // SIDE, 2
 
 
 @operation
@@ -32,39 +35,32 @@ def _emit_scores(context, builder, signature, arguments):  # noqa: ANN001
     w = emit.at(all_w, builder.mul(arguments[2], num_heads))
     panel = emit.at(panels, builder.mul(arguments[4], builder.mul(depth, int64(PANEL))))
 
-    def add_heads(h, scores):  # noqa: ANN001
-        rows = [emit.at(q, builder.mul(builder.add(h, int64(m)), depth)) for m in range(HEADS)]
+    def add_heads(h, scores, together):  # noqa: ANN001
+        rows = [emit.at(q, builder.mul(builder.add(h, int64(m)), depth)) for m in range(together)]
 
         def add_depth(d, sums):  # noqa: ANN001
             line = emit.at(panel, builder.mul(d, int64(PANEL)))
             keys = [emit.load(line, v * LANES) for v in range(SIDE)]
             factors = [emit.splat(emit.number(row, d)) for row in rows]
             return [
-                emit.multiply_add(factors[m], keys[v], sums[m * SIDE + v]) for m in range(HEADS) for v in range(SIDE)
+                emit.multiply_add(factors[m], keys[v], sums[m * SIDE + v]) for m in range(together) for v in range(SIDE)
             ]
 
-        sums = emit.loop(depth, [ZERO] * (HEADS * SIDE), add_depth)
-        for m in range(HEADS):
+        sums = emit.loop(depth, [ZERO] * (together * SIDE), add_depth)
+        for m in range(together):
             factor = emit.splat(emit.number(w, builder.add(h, int64(m))))
             for v in range(SIDE):
                 product = sums[m * SIDE + v]
                 scores[v] = emit.multiply_add(factor, emit.larger(product, ZERO), scores[v])
         return scores
 
-    scores = emit.loop(num_heads, [ZERO] * SIDE, add_heads, step=HEADS)
+    most = builder.and_(num_heads, int64(-HEADS))
+    scores = emit.loop(most, [ZERO] * SIDE, partial(add_heads, together=HEADS), step=HEADS)
+    if HEADS > PAIR:
+        scores = emit.loop(num_heads, scores, partial(add_heads, together=PAIR), start=most, step=PAIR)
     bar, bits = emit.splat(arguments[5]), int64(0)
     for v in range(SIDE):
         emit.store(scores[v], score, v * LANES)
         above = builder.bitcast(builder.fcmp_unordered(">", scores[v], bar), ir.IntType(LANES))
         bits = builder.or_(bits, builder.shl(builder.zext(above, INT64), int64(v * LANES)))
     return bits
-
-
-@operation
-def lowest(typing, bits):  # noqa: ANN001
-    """Place of the lowest set bit of a uint64 that is not 0."""
-
-    def emit(context, builder, signature, arguments):  # noqa: ANN001
-        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
-
-    return types.int64(types.uint64), emit

@@ -8,7 +8,8 @@ import numpy as np
 
 from godwit.ops._numba import inner, njit, numba
 from godwit.ops.index_topk._best import cut
-from godwit.ops.index_topk._kernel import PANEL, keep, score_panel, seen
+from godwit.ops.index_topk._pack import PANEL, keep, number_panel, room_for, seen
+from godwit.ops.index_topk._scores import score_panel
 
 
 @njit(parallel=True)
@@ -45,16 +46,17 @@ def all_rows(page, table, document, visible, rows):  # noqa: ANN001
 def best_of_run(q, w, row, tiles, page, pages, visible, run, num_runs, best_score, best_place):  # noqa: ANN001
     """The best positions, in order, of the run's share of the tiles for query `row`; returns how many."""
     width = best_score.shape[0]
-    room = max(4 * width, 1024)
+    room = room_for(width)
     score, place = np.empty((1, room + PANEL), np.float32), np.empty((1, room + PANEL), np.int32)
-    fresh, key = np.empty(PANEL, np.float32), np.empty(room + PANEL, np.int32)
+    fresh, here, key = np.empty(PANEL, np.float32), np.empty(PANEL, np.int32), np.empty(room + PANEL, np.int32)
     num_tiles = (visible + PANEL - 1) // PANEL
     # Nothing is at most NaN: until k have come, all are kept.
     n, threshold = 0, np.float32(np.nan)
     for tile in range(num_tiles * run // num_runs, num_tiles * (run + 1) // num_runs):
         at = pages[tile * PANEL // page] * page + tile * PANEL % page
         above = score_panel(q, w, row, tiles, at // PANEL, threshold, fresh) & seen(visible - tile * PANEL)
-        n = keep(fresh, above, tile * PANEL, score, place, 0, n)
+        number_panel(tile * PANEL, here)
+        n = keep(fresh, here, above, score, place, 0, n)
         if n > room:
             threshold = cut(score, place, 0, n, width, key)
             n = width
@@ -69,14 +71,14 @@ def best_of_run(q, w, row, tiles, page, pages, visible, run, num_runs, best_scor
 @inner
 def merge(run_score, run_place, count, page, pages, rows):  # noqa: ANN001
     """The best of all runs' best, as rows of the pool."""
-    width, total = rows.shape[0], count.sum()
-    score, place = np.empty((1, total), np.float32), np.empty((1, total), np.int32)
+    width, room = rows.shape[0], count.sum() + PANEL
+    score, place = np.empty((1, room), np.float32), np.empty((1, room), np.int32)
     n = 0
     for run in range(count.shape[0]):
         score[0, n : n + count[run]] = run_score[run, : count[run]]
         place[0, n : n + count[run]] = run_place[run, : count[run]]
         n += count[run]
     if n > width:
-        cut(score, place, 0, n, width, np.empty(n, np.int32))
+        cut(score, place, 0, n, width, np.empty(room, np.int32))
     for s in range(width):
         rows[s] = pages[place[0, s] // page] * page + place[0, s] % page

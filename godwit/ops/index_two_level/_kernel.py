@@ -4,8 +4,9 @@ import numpy as np
 
 from godwit.ops._numba import inner, njit, numba
 from godwit.ops.index_topk._best import cut
-from godwit.ops.index_topk._kernel import ROWS, finish, keep, seen
-from godwit.ops.index_topk._scores import PANEL, score_panel
+from godwit.ops.index_topk._kernel import ROWS, finish
+from godwit.ops.index_topk._pack import PANEL, keep, number_panel, room_for, seen
+from godwit.ops.index_topk._scores import score_panel
 
 BLOCK = 128
 PANELS = BLOCK // PANEL
@@ -41,11 +42,11 @@ def choose_blocks(q, w, row, mean_panels, own, num_blocks, score, place, key, ke
 def select(q, w, panels, mean_panels, num_blocks, num_before, offset, index):  # noqa: ANN001
     """Fill `index` (Q, K) for queries that are positions `num_before`, `num_before + 1`, ... of their document."""
     num_queries, width = index.shape
-    room = max(4 * width, 1024)
+    room = room_for(width)
     size = max(room, mean_panels.shape[0] * PANEL) + PANEL
     for i in numba.prange((num_queries + ROWS - 1) // ROWS):
         score, place = np.empty((1, size), np.float32), np.empty((1, size), np.int32)
-        fresh, key = np.empty(PANEL, np.float32), np.empty(size, np.int32)
+        fresh, here, key = np.empty(PANEL, np.float32), np.empty(PANEL, np.int32), np.empty(size, np.int32)
         kept = np.empty(num_blocks, np.int32)
         for r in range(i * ROWS, min((i + 1) * ROWS, num_queries)):
             visible = num_before + r + 1
@@ -60,7 +61,8 @@ def select(q, w, panels, mean_panels, num_blocks, num_before, offset, index):  #
                 first = kept[b] * PANELS
                 for t in range(first, min(first + PANELS, (visible + PANEL - 1) // PANEL)):
                     above = score_panel(q, w, r, panels, t, threshold, fresh) & seen(visible - t * PANEL)
-                    n = keep(fresh, above, t * PANEL, score, place, 0, n)
+                    number_panel(t * PANEL, here)
+                    n = keep(fresh, here, above, score, place, 0, n)
                     if n > room:
                         threshold = cut(score, place, 0, n, width, key)
                         n = width
