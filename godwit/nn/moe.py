@@ -119,10 +119,10 @@ class MixtureOfExperts(nn.Module):
         order_N = expert_N.argsort(stable=True)
         count_E = torch.bincount(expert_N, minlength=num_experts)
         y_ND = self.experts(x_TD.index_select(0, order_N // num_chosen), count_E)
-        # The inverse permutation brings each token's K rows together, so that summing them needs no atomics.
+        # The inverse permutation finds each token's K rows; they are weighed and summed as they are read.
         back_N = torch.empty_like(order_N).scatter_(0, order_N, torch.arange(order_N.numel(), device=order_N.device))
-        y_TKD = y_ND.index_select(0, back_N).unflatten(0, (-1, num_chosen))
-        out_TD = (y_TKD * routing.weight_TK.to(y_TKD.dtype).unsqueeze(-1)).sum(dim=1)
+        weight_TK, back_TK = routing.weight_TK.to(y_ND.dtype), back_N.unflatten(0, (-1, num_chosen))
+        out_TD = F.embedding_bag(back_TK, y_ND, per_sample_weights=weight_TK, mode="sum")
         if self.shared_experts is not None:
             out_TD = out_TD + self.shared_experts(x_TD)
         stats = RouterStats(count_E.float(), sequence_balance_loss(routing, context))
