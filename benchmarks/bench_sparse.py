@@ -2,17 +2,13 @@
 
     python benchmarks/bench_sparse.py                            # 4,096 and 16,384 tokens, then 65,536 here alone
     python benchmarks/bench_sparse.py --lengths 4096 --topk 256 --rounds 5 --json out.json
-    python benchmarks/bench_sparse.py --recall --model runs/dsa-nano-sparse/model --lengths 8192   # only that
 
 Transformers runs 256-token chunks with its cache, the fastest way found for it (one shot is 4 x slower at 16K and takes
 9 GB). Godwit runs the whole document; `chunks` runs 4,096 tokens at a time over a cache, as the engine does;
-`shared 1/4` keeps 2 of the 8 layers' indexers; `two-level` has a block filter before the exact index scores, whose
-recall is the share of the exact selection that it finds. All give the logits of the last token only. Peak memory is
-each side's own process: high-water mark during prefill less what was resident before it. Each part of Godwit's time
-stands beside its floor (`sparse_floors`), and so do the parts of one layer of GLM-5's shape.
-
-`--recall` measures what two levels find of the exact selection; on random weights and tokens that says little, so
-`--model` takes a trained `glm_moe_dsa` folder and reads the standard library's sources with its tokenizer.
+`shared 1/4` keeps 2 of the 8 layers' indexers; `two-level` has a block filter before the exact index scores (what it
+finds of the exact selection: `bench_two_level`). All give the logits of the last token only. Peak memory is each side's
+own process: high-water mark during prefill less what was resident before it. Each part of Godwit's time stands beside
+its floor (`sparse_floors`), and so do the parts of one layer of GLM-5's shape.
 """
 
 import argparse
@@ -21,7 +17,6 @@ import multiprocessing
 import os
 import resource
 import statistics
-import sysconfig
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -32,7 +27,6 @@ import torch
 from bench_nano import BENCH_NANO  # pyrefly: ignore[missing-import]
 from sparse_floors import line, matmul_rate, part, prefill_gflop, real_layer  # pyrefly: ignore[missing-import]
 
-from godwit.base.errors import GodwitError
 from godwit.base.machine import provenance
 from godwit.models.decoder import Decoder
 from godwit.models.families import config_from_hf
@@ -154,42 +148,6 @@ def parts(prefill: Prefill, length: int) -> dict[str, float]:
     return {**seconds, "rest": time.perf_counter() - start - sum(seconds.values())}
 
 
-def real_text(folder: Path, length: int) -> torch.Tensor:
-    """Tokens of the standard library's sources, module after module in order of their paths."""
-    from godwit.text.tokenizer import Tokenizer
-
-    tokenizer, tokens = Tokenizer.load(folder), []
-    for file in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py")):
-        tokens += tokenizer.encode(file.read_text(encoding="utf-8"))
-        if len(tokens) >= length:
-            return torch.tensor(tokens[:length])
-    raise GodwitError(f"the standard library's modules have {len(tokens)} tokens, {length} were asked for")
-
-
-def recall(model: Decoder, tokens_T: torch.Tensor, two_level: TwoLevel) -> list[float]:
-    """Per layer, the share of the exact selection that two levels find, when all other layers see the exact one."""
-    length = tokens_T.shape[0]
-    first = two_level.block * two_level.num_blocks
-    if length <= first:
-        raise GodwitError(f"{two_level.num_blocks} blocks hold all of {length} tokens; give --lengths above {first}")
-    context = AttnContext.single(length)
-    found: list[float] = []
-    with torch.inference_mode():
-        set_two_level(model, None)
-        exact = model.features(tokens_T, context, keep_indices=True).indices
-        set_two_level(model, two_level)
-        # A layer given the exact positions passes the exact states on; the last layer asked chooses by itself.
-        for layer in exact:
-            given = {number: index_TK for number, index_TK in exact.items() if number != layer}
-            chosen_TK = model.features(tokens_T, context, indices=given, keep_indices=True).indices[layer]
-            rows = range(first, length, max(1, length // 500))
-            shares = [
-                len(set(chosen_TK[t].tolist()) & set(exact[layer][t].tolist())) / exact[layer].shape[1] for t in rows
-            ]
-            found.append(statistics.mean(shares))
-    return found
-
-
 def peak_memory(side: str, length: int, topk: int, threads: int) -> int:
     """Bytes a side needs on top of its resident model, in a process of its own."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
@@ -204,28 +162,6 @@ def _measure_memory(side: str, length: int, topk: int, threads: int) -> int:
     resident = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     prefill(document(length))
     return max(0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - resident)
-
-
-def show_recall(found: list[float], two_level: TwoLevel) -> None:
-    """One line."""
-    print(
-        f"  two levels ({two_level.num_blocks} blocks of {two_level.block}) find {statistics.mean(found):.1%}, "
-        f"in the worst layer {min(found):.1%}"
-    )
-
-
-def recall_of_folder(folder: Path, lengths: list[int], num_blocks: int) -> list[dict[str, object]]:
-    """What two levels find in a trained model on real text."""
-    import godwit
-
-    model, results = godwit.load(folder).eval(), []
-    for length in lengths:
-        two_level = TwoLevel(block=BLOCK, num_blocks=num_blocks)
-        found = recall(model, real_text(folder, length), two_level)
-        print(f"{length} tokens of the standard library, {folder}")
-        show_recall(found, two_level)
-        results.append({"length": length, "num_blocks": num_blocks, "recall": found})
-    return results
 
 
 def bench(length: int, topk: int, options: argparse.Namespace, rate: float) -> dict[str, object]:
@@ -250,11 +186,6 @@ def bench(length: int, topk: int, options: argparse.Namespace, rate: float) -> d
             # Two levels make other scores: their floor is that of another operation.
             print(line(op, part(spent, gflop[op], rate)) if op in gflop else f"    {op:<16} {spent:7.2f} s")
     result = {"length": length, "topk": topk, "seconds": seconds, "peak_bytes": memory, "parts": shares, "gflop": gflop}
-    if options.recall:
-        result["recall"] = recall(
-            godwit_model(topk, transformers_prefill(topk)[1]), document(length), two_level_of(topk)
-        )
-        show_recall(result["recall"], two_level_of(topk))
     return result
 
 
@@ -265,29 +196,23 @@ def main() -> None:
     parser.add_argument("--topk", type=int, nargs="+", default=[BENCH_NANO["index_topk"], 2048])
     parser.add_argument("--rounds", type=int, default=3, help="prefills of each side that are timed")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--recall", action="store_true", help="also measure what two levels find (a prefill a layer)")
-    parser.add_argument("--model", type=Path, help="with --recall: only that, of this trained model on real text")
-    parser.add_argument("--blocks", type=int, default=16, help="blocks kept, with --model")
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     print(f"{options.threads} threads, load {os.getloadavg()[0]:.1f} before the start")
-    if options.model is not None:
-        figures = {"recall": recall_of_folder(options.model, options.lengths, options.blocks)}
-    else:
-        rate, results = matmul_rate(), []
-        print(f"matrix products run at {rate:.0f} GFLOP/s: the floor of every part")
-        for length in options.lengths:
-            for topk in options.topk[: None if length <= ONE_TOPK_BEYOND else 1]:
-                # Shorter documents are dense attention.
-                if length > topk:
-                    results.append(bench(length, topk, options, rate))
-        length = min(max(options.lengths), TRANSFORMERS_MAX)
-        print(f"one layer of GLM-5's shape, the last queries of {length} tokens")
-        layer = real_layer(length, options.rounds, rate=rate)
-        for name, found in layer.items():
-            print(line(name, found))
-        figures = {"results": results, "real_layer": {name: found._asdict() for name, found in layer.items()}}
+    rate, results = matmul_rate(), []
+    print(f"matrix products run at {rate:.0f} GFLOP/s: the floor of every part")
+    for length in options.lengths:
+        for topk in options.topk[: None if length <= ONE_TOPK_BEYOND else 1]:
+            # Shorter documents are dense attention.
+            if length > topk:
+                results.append(bench(length, topk, options, rate))
+    length = min(max(options.lengths), TRANSFORMERS_MAX)
+    print(f"one layer of GLM-5's shape, the last queries of {length} tokens")
+    layer = real_layer(length, options.rounds, rate=rate)
+    for name, found in layer.items():
+        print(line(name, found))
+    figures = {"results": results, "real_layer": {name: found._asdict() for name, found in layer.items()}}
     if options.json is not None:
         options.json.write_text(json.dumps({"machine": provenance(), **figures}, indent=2) + "\n")
 
