@@ -8,7 +8,7 @@ from godwit.engine.params import SamplingParams
 from tests.engine.tiny import engine_of, model_of, prompt_of, run
 
 
-@pytest.mark.parametrize(("case", "mtp"), [("flash", False), ("glm5", True), ("glm52", False), ("glm45", False)])
+@pytest.mark.parametrize(("case", "mtp"), [("flash", False), ("glm5", True), ("glm52", False), ("glm45", True)])
 def test_batched_equals_alone(case: str, mtp: bool) -> None:
     model = model_of(case, mtp)
     settings = {"deterministic": True, "max_num_batched_tokens": 300, "speculate": 2 * mtp}
