@@ -6,7 +6,7 @@ cache gives way; then the last in line gives up its pages and waits; its tokens 
 The first in line never gives way, and any request fits the cache alone, so there is always progress. Who begins with
 the same pages as a prompt in work waits for it and shares them.
 
-In deterministic mode a prompt's chunks end at fixed places, computed alone, and what was sampled before a preemption
+In deterministic mode a prompt's chunks are its pages, each computed alone, and what was sampled before a preemption
 is computed again as it was, token by token. So a choice goes through the same numbers whatever else runs.
 """
 
@@ -71,8 +71,6 @@ class Scheduler:
         self.running: list[Choice] = []
         self.replay = max(1, replay)
         self.preemptions = self.hit_tokens = self.query_tokens = 0
-        # Deterministic mode: where chunks of a prompt end.
-        self.chunk = max(PAGE, config.max_num_batched_tokens // PAGE * PAGE)
 
     def add(self, choice: Choice) -> None:
         """Stand in line."""
@@ -168,7 +166,7 @@ class Scheduler:
             return min(left, budget), 0
         prompt_left = len(choice.request.prompt_ids) - choice.num_computed
         if prompt_left > 0:
-            return min(prompt_left, self.chunk - choice.num_computed % self.chunk), 0
+            return min(prompt_left, PAGE - choice.num_computed % PAGE), 0
         return min(left, self.replay), 0
 
     def _admit(self, choice: Choice, works: dict[Choice, Work]) -> bool:
@@ -210,8 +208,6 @@ class Scheduler:
             limit = min(limit, len(choice.request.prompt_ids) - 1)
         found = self.prefix.match(choice.token_ids, limit=limit, partial=not self.config.deterministic)
         pages = found.pages
-        if self.config.deterministic:
-            pages = pages[: len(pages) * PAGE // self.chunk * (self.chunk // PAGE)]
         sequence = self.cache.pages.adopt(pages)
         partial, count = found.partial, found.num_partial
         if not self.config.deterministic:
@@ -247,7 +243,7 @@ class Scheduler:
             return
         length = min(choice.sequence.length, len(choice.token_ids))
         if self.config.deterministic:
-            length = min(length, len(choice.request.prompt_ids)) // self.chunk * self.chunk
+            length = min(length, len(choice.request.prompt_ids))
         self.prefix.insert(choice.token_ids, choice.sequence, length=length)
 
     def _close(self, choice: Choice) -> None:

@@ -38,6 +38,14 @@ def test_a_neighbour_so_long_that_its_selection_is_shared_among_threads() -> Non
         torch.set_num_threads(threads)
 
 
+def test_a_page_that_prompts_share_is_computed_once() -> None:
+    engine, start = engine_of(model_of("flash"), deterministic=True), prompt_of(280)
+    prompts = [start + prompt_of(length, seed=length) for length in (20, 30)]
+    run(engine, prompts, SamplingParams(max_tokens=2, temperature=0, ignore_eos=True))
+    # 256 tokens are a page.
+    assert engine.stats().prompt_tokens == 300 + 54
+
+
 def test_drafts_without_the_compiled_step_are_refused() -> None:
     with pytest.raises(GodwitError, match="set speculate to 0"):
         engine_of(model_of("flash-direct-query", True), deterministic=True, speculate=2)

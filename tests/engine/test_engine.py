@@ -44,7 +44,7 @@ def test_choices_differ_share_the_prompt_and_repeat_with_the_seed() -> None:
     texts = [choice.token_ids for choice in first.outputs]
     assert len(set(texts)) == 3
     assert texts == [choice.token_ids for choice in again.outputs]
-    # 300 tokens once and what follows the full page for the second request; the others of each, one token to sample from.
+    # 300 tokens once, what follows the full page for the second request, and of the others one to sample behind.
     assert engine.stats().prompt_tokens == 300 + 44 + 4 * 1
 
 
