@@ -7,6 +7,8 @@
 requests: 32 at once, four shared beginnings, mixed lengths, greedy; the same weights in Transformers, one by one and in
     left-padded batches of 8, sides in turn by quarters. Its own continuous batching (`generate_batch`) is tried too; it
     refuses this family, and its cache cannot hold latent attention (said with its own words).
+continuous: the same requests to a random model of nano's size with grouped queries, which `generate_batch` takes; the
+    texts of both are compared.
 prefix: seconds to the first token of an 8K prompt, and of the same again.
 drafts: one request by different numbers of drafts. A small model that learns one text by heart here first says that
     text; then the model goes on, greedily, behind passages of source code, one line each.
@@ -26,6 +28,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from engine_peers import (  # pyrefly: ignore[missing-import]
+    QUARTERS,
+    bench_continuous,
+    bench_requests,
+    requests,
+    serve,
+    text_tokens,
+)
 
 from godwit.base.machine import provenance
 from godwit.engine.config import EngineConfig
@@ -40,7 +50,6 @@ from godwit.models.weights import load
 from godwit.ops.backends import use
 from godwit.text.tokenizer import Tokenizer
 
-NUM_REQUESTS, QUARTERS, STATIC = 32, 4, 8
 SMALL: dict[str, Any] = {
     "model_type": "glm_moe_dsa", "hidden_size": 128, "intermediate_size": 256, "moe_intermediate_size": 64,
     "num_hidden_layers": 8, "first_k_dense_replace": 8, "num_attention_heads": 4, "num_key_value_heads": 4,
@@ -48,130 +57,6 @@ SMALL: dict[str, Any] = {
     "n_routed_experts": 4, "num_experts_per_tok": 1, "n_shared_experts": 1, "index_n_heads": 4, "index_head_dim": 32,
     "index_topk": 256, "max_position_embeddings": 4096, "num_nextn_predict_layers": 1,
 }  # fmt: skip
-
-Request = tuple[list[int], int]
-
-
-def text_tokens(tokenizer: Tokenizer) -> list[int]:
-    """Source code that comes with Python."""
-    return tokenizer.encode(Path(statistics.__file__).read_text(encoding="utf-8"))
-
-
-def requests(tokenizer: Tokenizer) -> list[Request]:
-    """Prompts of four shared beginnings of 300 tokens and tails of 10 to 100; 16 to 46 new tokens."""
-    text = text_tokens(tokenizer)
-    heads = [text[1000 * n : 1000 * n + 300] for n in range(4)]
-    tails = [text[5000 + 100 * n : 5000 + 100 * n + 10 + 37 * n % 91] for n in range(NUM_REQUESTS)]
-    return [(heads[n % 4] + tails[n], 16 + 13 * n % 31) for n in range(NUM_REQUESTS)]
-
-
-def serve(model: Decoder, tokenizer: Tokenizer, many: list[Request], *, deterministic: bool = False) -> dict[str, Any]:
-    """All through a fresh engine: seconds, first-token times, texts."""
-    config = EngineConfig(max_num_seqs=NUM_REQUESTS, deterministic=deterministic)
-    engine = Engine(model, tokenizer=tokenizer, config=config)
-    start, first, texts = time.perf_counter(), {}, {}
-    for prompt, count in many:
-        name = engine.add(prompt, SamplingParams(max_tokens=count, temperature=0, ignore_eos=True))
-        texts[name] = []
-    while engine.has_work:
-        for delta in engine.step():
-            first.setdefault(delta.request_id, time.perf_counter() - start)
-            texts[delta.request_id] += delta.token_ids
-    stats = engine.stats()
-    hits = stats.prefix_hit_tokens / stats.prefix_query_tokens
-    seconds = time.perf_counter() - start
-    return {"seconds": seconds, "first": list(first.values()), "texts": list(texts.values()), "hits": hits}
-
-
-class FirstToken:
-    """A Transformers streamer that notes when the first new token came."""
-
-    def __init__(self) -> None:
-        self.calls, self.at = 0, 0.0
-
-    def put(self, value: object) -> None:
-        """The prompt, then tokens."""
-        self.calls += 1
-        if self.calls == 2:
-            self.at = time.perf_counter()
-
-    def end(self) -> None:
-        """Nothing to do."""
-
-
-def one_by_one(theirs: Any, many: list[Request]) -> dict[str, Any]:
-    """`generate` for each; first-token times from when all arrived."""
-    start, first, texts = time.perf_counter(), [], []
-    for prompt, count in many:
-        streamer = FirstToken()
-        ids = theirs.generate(
-            torch.tensor([prompt]), max_new_tokens=count, do_sample=False, eos_token_id=None, pad_token_id=0,
-            streamer=streamer,
-        )  # fmt: skip
-        first.append(streamer.at - start)
-        texts.append(ids[0, len(prompt) :].tolist())
-    return {"seconds": time.perf_counter() - start, "first": first, "texts": texts}
-
-
-def static(theirs: Any, many: list[Request]) -> dict[str, Any]:
-    """`generate` over left-padded batches; all wait for the longest, and only tokens that were asked for count."""
-    start, first, texts = time.perf_counter(), [], []
-    for place in range(0, len(many), STATIC):
-        group = many[place : place + STATIC]
-        longest = max(len(prompt) for prompt, _ in group)
-        ids = torch.tensor([[0] * (longest - len(prompt)) + prompt for prompt, _ in group])
-        mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt, _ in group])
-        out = theirs.generate(
-            ids, attention_mask=mask, max_new_tokens=max(count for _, count in group), do_sample=False,
-            eos_token_id=None, pad_token_id=0,
-        )  # fmt: skip
-        texts += [row[longest : longest + count].tolist() for row, (_, count) in zip(out, group)]
-        first += [time.perf_counter() - start] * len(group)
-    return {"seconds": time.perf_counter() - start, "first": first, "texts": texts}
-
-
-def bench_requests(model: Decoder, tokenizer: Tokenizer, folder: Path) -> dict[str, Any]:
-    """Sides in turn by quarters; ours does all 32 each time."""
-    import transformers
-
-    theirs = transformers.AutoModelForCausalLM.from_pretrained(folder, attn_implementation="sdpa").eval()
-    many, found = requests(tokenizer), {}
-    try:
-        theirs.generate_batch(inputs=[many[0][0]], progress_bar=False)
-        found["generate_batch"] = "runs now: compare with it"
-    except ValueError as error:
-        found["generate_batch"] = f"refused: {error}"
-    # What is compiled or imported at first use is nobody's time.
-    serve(model, tokenizer, many[:4])
-    one_by_one(theirs, [(many[0][0], 2)])
-    ours, sides = [], {"one by one": (one_by_one, []), f"batches of {STATIC}": (static, [])}
-    size = NUM_REQUESTS // QUARTERS
-    for quarter in range(QUARTERS):
-        ours.append(serve(model, tokenizer, many))
-        for function, results in sides.values():
-            results.append(function(theirs, many[quarter * size : (quarter + 1) * size]))
-    tokens = sum(count for _, count in many)
-    seconds = statistics.median(one["seconds"] for one in ours)
-    found["godwit"] = {
-        "tokens_per_second": tokens / seconds, "first_95": percentile(ours[0]["first"]), "prefix_hits": ours[0]["hits"]
-    }  # fmt: skip
-    for name, (_, results) in sides.items():
-        elapsed, first = 0.0, []
-        for one in results:
-            first += [elapsed + at for at in one["first"]]
-            elapsed += one["seconds"]
-        texts = [text for one in results for text in one["texts"]]
-        same = sum(a == b for a, b in zip(texts, ours[0]["texts"], strict=True))
-        found[name] = {
-            "tokens_per_second": tokens / elapsed, "first_95": percentile(first), "ratio": elapsed / seconds,
-            "same_texts": same,
-        }  # fmt: skip
-    return found
-
-
-def percentile(values: list[float]) -> float:
-    """The 95th."""
-    return sorted(values)[min(len(values) - 1, int(0.95 * len(values)))]
 
 
 def first_token(engine: Engine, prompt: list[int]) -> float:
@@ -335,7 +220,7 @@ def show(name: str, value: object, indent: str = "") -> None:
 def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parts = ("requests", "prefix", "drafts", "overhead", "deterministic", "compile")
+    parts = ("requests", "continuous", "prefix", "drafts", "overhead", "deterministic", "compile")
     parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
     parser.add_argument("--model", default="nano", help="a bundled model or a Hugging Face folder")
     parser.add_argument("--threads", type=int, default=2)
@@ -349,6 +234,7 @@ def main() -> None:
     model, tokenizer = load(folder).eval(), Tokenizer.load(folder)
     calls: dict[str, Callable[[], dict[Any, Any]]] = {
         "requests": lambda: bench_requests(model, tokenizer, folder),
+        "continuous": lambda: bench_continuous(tokenizer, folder),
         "prefix": lambda: bench_prefix(model, tokenizer, options.repeats),
         "drafts": lambda: bench_drafts(model, tokenizer, options.learn),
         "overhead": lambda: bench_overhead(model, tokenizer),

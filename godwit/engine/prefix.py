@@ -9,6 +9,7 @@ last row of it depends on the token behind the page too; at worst a draft is wor
 """
 
 import heapq
+from collections.abc import Sequence as Many
 from dataclasses import dataclass, field
 from itertools import count
 from typing import NamedTuple
@@ -79,13 +80,12 @@ class PrefixCache:
                 break
             child.used, node = now, child
             pages.append(child.page)
-        rest = np.array(token_ids[len(pages) * PAGE : min(limit, (len(pages) + 1) * PAGE)])
-        if not partial or rest.shape[0] < WORTH_COPYING:
+        rest = token_ids[len(pages) * PAGE : min(limit, (len(pages) + 1) * PAGE)]
+        if not partial:
             return Match(pages, None, 0)
         best, longest = None, WORTH_COPYING - 1
         for child in list(node.children.values())[-CANDIDATES:]:
-            differs = np.flatnonzero(rest != np.array(child.tokens[: rest.shape[0]]))
-            equal = int(differs[0]) if differs.size else rest.shape[0]
+            equal = num_equal(rest, child.tokens)
             if equal > longest:
                 best, longest = child, equal
         if best is None:
@@ -143,3 +143,12 @@ class PrefixCache:
             found.append(node)
             stack.extend(node.children.values())
         return found
+
+
+def num_equal(tokens: Many[int], others: Many[int]) -> int:
+    """How many tokens at the beginning are the same; 0 where that is too few to be worth a copy."""
+    count = min(len(tokens), len(others))
+    if count < WORTH_COPYING or tuple(tokens[:WORTH_COPYING]) != tuple(others[:WORTH_COPYING]):
+        return 0
+    differs = np.flatnonzero(np.array(tokens[:count]) != np.array(others[:count]))
+    return int(differs[0]) if differs.size else count

@@ -3,21 +3,26 @@
 Choices stand in line by priority, then arrival. In a step, those that sample (one token each, and drafts) come first,
 then prompts in chunks, then whoever waits and finds a seat and pages for all its tokens. When pages run out, the prefix
 cache gives way; then the last in line gives up its pages and waits; its tokens are computed again later (recompute).
-The first in line never gives way, and any request fits the cache alone, so there is always progress.
+The first in line never gives way, and any request fits the cache alone, so there is always progress. Who begins with
+the same pages as a prompt in work waits for it and shares them.
 
-In deterministic mode a prompt's chunks end at fixed places, computed alone, and what was sampled before a preemption
+In deterministic mode a prompt's chunks are its pages, each computed alone, and what was sampled before a preemption
 is computed again as it was, token by token. So a choice goes through the same numbers whatever else runs.
 """
 
 from bisect import insort
+from collections.abc import Iterator
 from dataclasses import dataclass
 from operator import attrgetter
 
 from godwit.engine.config import EngineConfig
-from godwit.engine.prefix import PrefixCache
+from godwit.engine.prefix import PrefixCache, num_equal
 from godwit.engine.request import Choice
 from godwit.nn.cache import Cache
 from godwit.nn.pages import PAGE, Sequence
+
+# Of the line, in one step; so that a long line costs little.
+LOOKED_AT = 256
 
 
 @dataclass(eq=False)
@@ -66,8 +71,6 @@ class Scheduler:
         self.running: list[Choice] = []
         self.replay = max(1, replay)
         self.preemptions = self.hit_tokens = self.query_tokens = 0
-        # Deterministic mode: where chunks of a prompt end.
-        self.chunk = max(PAGE, config.max_num_batched_tokens // PAGE * PAGE)
 
     def add(self, choice: Choice) -> None:
         """Stand in line."""
@@ -96,9 +99,8 @@ class Scheduler:
         for choice in sorted(self.running, key=lambda one: one.num_left > 1):
             if choice.sequence is not None and budget > 0:
                 budget -= self._extend(choice, budget, works)
-        while self.waiting and budget > 0:
-            choice = self._next_waiting()
-            if choice is None or not self._admit(choice, works):
+        for choice in self._next_waiting():
+            if budget <= 0 or not self._admit(choice, works):
                 break
             budget -= self._extend(choice, budget, works)
         assert works or not (self.running or self.waiting), "the first in line always has room"
@@ -108,12 +110,30 @@ class Scheduler:
         """Its prompt is in the cache: others may begin with it."""
         self._keep(choice)
 
-    def _next_waiting(self) -> Choice | None:
-        """First in line; a choice whose sibling is still at the prompt waits to share it."""
-        busy = {one.request for one in self.running if one.num_computed < len(one.request.prompt_ids)}
-        if self.prefix is None:
-            busy.clear()
-        return next((one for one in self.waiting if one.request not in busy), None)
+    def _next_waiting(self) -> Iterator[Choice]:
+        """The line, without those for whom somebody is computing a page now: a step later they share it."""
+        for choice in list(self.waiting[:LOOKED_AT]):
+            if not self._shares_soon(choice):
+                yield choice
+
+    def _shares_soon(self, choice: Choice) -> bool:
+        """Whether a sibling, or a prompt of no lower priority that begins with the same pages, is being computed."""
+        if self.prefix is None or choice.request.params.prompt_logprobs is not None:
+            return False
+        prompt, held = choice.request.prompt_ids, None
+        for one in self.running:
+            other = one.request.prompt_ids
+            if one.num_computed >= len(other) or one.request.order[0] > choice.request.order[0]:
+                continue
+            if one.request is choice.request:
+                return True
+            if len(prompt) > PAGE and prompt[:PAGE] == other[:PAGE]:
+                if held is None:
+                    held = len(self.prefix.match(choice.token_ids, limit=len(prompt) - 1, partial=False).pages)
+                end = (held + 1) * PAGE
+                if end < len(prompt) and prompt[:end] == other[:end]:
+                    return True
+        return False
 
     def _extend(self, choice: Choice, budget: int, works: dict[Choice, Work]) -> int:
         """Reserve the choice's tokens of this step; how many of the budget they take (0: it had to give way)."""
@@ -146,7 +166,7 @@ class Scheduler:
             return min(left, budget), 0
         prompt_left = len(choice.request.prompt_ids) - choice.num_computed
         if prompt_left > 0:
-            return min(prompt_left, self.chunk - choice.num_computed % self.chunk), 0
+            return min(prompt_left, PAGE - choice.num_computed % PAGE), 0
         return min(left, self.replay), 0
 
     def _admit(self, choice: Choice, works: dict[Choice, Work]) -> bool:
@@ -188,14 +208,26 @@ class Scheduler:
             limit = min(limit, len(choice.request.prompt_ids) - 1)
         found = self.prefix.match(choice.token_ids, limit=limit, partial=not self.config.deterministic)
         pages = found.pages
-        if self.config.deterministic:
-            pages = pages[: len(pages) * PAGE // self.chunk * (self.chunk // PAGE)]
         sequence = self.cache.pages.adopt(pages)
-        if found.partial is not None and self._num_free(1):
-            self.cache.pages.reserve([sequence], [found.num_partial])
-            self.cache.copy_page(found.partial, sequence.pages[-1])
-            sequence.length += found.num_partial
+        partial, count = found.partial, found.num_partial
+        if not self.config.deterministic:
+            rest = choice.token_ids[len(pages) * PAGE : min(limit, (len(pages) + 1) * PAGE)]
+            partial, count = self._unfinished(rest, pages, partial, count)
+        if partial is not None and self._num_free(1):
+            self.cache.pages.reserve([sequence], [count])
+            self.cache.copy_page(partial, sequence.pages[-1])
+            sequence.length += count
         return sequence
+
+    def _unfinished(self, rest: list[int], pages: list[int], best: int | None, longest: int) -> tuple[int | None, int]:
+        """The page behind `pages` with most rows for `rest`: the prefix cache's best, or a running choice's last."""
+        for one in self.running:
+            if one.pure and one.sequence is not None and one.sequence.pages[: len(pages)] == pages:
+                start = len(pages) * PAGE
+                equal = num_equal(rest, one.token_ids[start : min(start + PAGE, one.num_computed)])
+                if equal > longest:
+                    best, longest = one.sequence.pages[len(pages)], equal
+        return best, longest
 
     def _num_free(self, wanted: int) -> int:
         """Free pages, after the prefix cache gave way as far as they are wanted."""
@@ -211,7 +243,7 @@ class Scheduler:
             return
         length = min(choice.sequence.length, len(choice.token_ids))
         if self.config.deterministic:
-            length = min(length, len(choice.request.prompt_ids)) // self.chunk * self.chunk
+            length = min(length, len(choice.request.prompt_ids))
         self.prefix.insert(choice.token_ids, choice.sequence, length=length)
 
     def _close(self, choice: Choice) -> None:

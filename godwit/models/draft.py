@@ -22,7 +22,7 @@ from godwit.base.errors import GodwitError
 from godwit.models.extend import step_of
 from godwit.models.step import CompiledStep, LayerStep
 from godwit.nn.attention import AttnInput
-from godwit.nn.cache import NOT_FINITE, Cache, Extension, LayerCache, LayerExtension
+from godwit.nn.cache import Cache, Extension, LayerCache, LayerExtension
 from godwit.nn.layer import PredictionLayer
 from godwit.nn.pages import PAGE, Sequence
 from godwit.nn.step import weights
@@ -176,18 +176,7 @@ class _Compiled:
             rows = np.empty((tokens_T.shape[0], topk if topk is not None and sparse else most), np.int32)
             if not sparse:
                 all_rows(place.page, place.table, place.document, place.visible, rows)
-        blocks = self.weights, one.latent, one.index, one.feed
-        out, finite = _kernel.prediction(
-            self.step.embed[tokens_T.numpy()],
-            np.ascontiguousarray(hidden_TD.numpy()),
-            *blocks,
-            place,
-            one.pool,
-            one.tiles,
-            rows,
-            runs,
-            sparse,
-        )
-        if not finite:
-            raise GodwitError(NOT_FINITE)
+        x = _kernel.joined(self.step.embed[tokens_T.numpy()], np.ascontiguousarray(hidden_TD.numpy()), self.weights)
+        one.run(x, place, rows, runs, sparse)
+        out = _kernel.normalised(x, self.weights.norm, self.weights.eps)
         return torch.from_numpy(out), torch.from_numpy(rows) if sparse else None

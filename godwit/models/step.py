@@ -33,13 +33,16 @@ FEW = 32
 
 
 class LayerStep(NamedTuple):
-    """What the compiled call of a layer takes of it; `full` if it runs its own indexer."""
+    """What the compiled call of a layer takes of it; `full` if it runs its own indexer.
+
+    `pools` is the latents' `(N, W)`, or keys and values, `(G, N, A)` each.
+    """
 
     full: bool
-    latent: weights.Latent
+    attention: weights.Latent | weights.Grouped
     index: weights.Index
     feed: weights.Feed
-    pool: np.ndarray
+    pools: tuple[np.ndarray, ...]
     tiles: np.ndarray
 
     @classmethod
@@ -47,15 +50,24 @@ class LayerStep(NamedTuple):
         """Of a layer that `why_not` has nothing against; `indexer` if it runs its own."""
         assert isinstance(block, DecoderLayer), "see why_not"
         tiles = np.zeros((0, 8, tile_width()), np.float32) if pools.tiles_MBW is None else pools.tiles_MBW.numpy()
-        blocks = weights.latent(block), weights.index(indexer), weights.feed(block)
-        return cls(indexer is not None, *blocks, pools.k_GNA[0].numpy(), tiles)
+        blocks = weights.attention(block), weights.index(indexer), weights.feed(block)
+        v_GNE = pools.v_GNE
+        arrays = (pools.k_GNA[0].numpy(),) if v_GNE is None else (pools.k_GNA.numpy(), v_GNE.numpy())
+        return cls(indexer is not None, *blocks, arrays, tiles)
 
     def run(self, x: np.ndarray, place: weights.Place, rows: np.ndarray, num_runs: int, sparse: bool) -> None:
-        """Run the layer over x, in place; see `godwit.nn.step._kernel.layer`."""
-        from godwit.nn.step import _kernel
+        """Run the layer over x, in place; see `godwit.nn.step._kernel.layer`.
 
-        blocks = self.latent, self.index, self.feed
-        if not _kernel.layer(x, *blocks, place, self.pool, self.tiles, rows, num_runs, sparse):
+        Raises:
+            GodwitError: the index keys hold NaN or Inf.
+        """
+        if isinstance(self.attention, weights.Grouped):
+            from godwit.nn.step._grouped import layer
+        else:
+            from godwit.nn.step._kernel import layer
+
+        blocks = self.attention, self.index, self.feed
+        if not layer(x, *blocks, place, *self.pools, self.tiles, rows, num_runs, sparse):
             raise GodwitError(NOT_FINITE)
 
 

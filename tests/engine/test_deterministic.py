@@ -8,7 +8,7 @@ from godwit.engine.params import SamplingParams
 from tests.engine.tiny import engine_of, model_of, prompt_of, run
 
 
-@pytest.mark.parametrize(("case", "mtp"), [("flash", False), ("glm5", True), ("glm52", False), ("glm45", False)])
+@pytest.mark.parametrize(("case", "mtp"), [("flash", False), ("glm5", True), ("glm52", False), ("glm45", True)])
 def test_batched_equals_alone(case: str, mtp: bool) -> None:
     model = model_of(case, mtp)
     settings = {"deterministic": True, "max_num_batched_tokens": 300, "speculate": 2 * mtp}
@@ -36,6 +36,14 @@ def test_a_neighbour_so_long_that_its_selection_is_shared_among_threads() -> Non
         assert [one.outputs for one in together] == [one.outputs for one in alone]
     finally:
         torch.set_num_threads(threads)
+
+
+def test_a_page_that_prompts_share_is_computed_once() -> None:
+    engine, start = engine_of(model_of("flash"), deterministic=True), prompt_of(280)
+    prompts = [start + prompt_of(length, seed=length) for length in (20, 30)]
+    run(engine, prompts, SamplingParams(max_tokens=2, temperature=0, ignore_eos=True))
+    # 256 tokens are a page.
+    assert engine.stats().prompt_tokens == 300 + 54
 
 
 def test_drafts_without_the_compiled_step_are_refused() -> None:

@@ -44,8 +44,19 @@ def test_choices_differ_share_the_prompt_and_repeat_with_the_seed() -> None:
     texts = [choice.token_ids for choice in first.outputs]
     assert len(set(texts)) == 3
     assert texts == [choice.token_ids for choice in again.outputs]
-    # 300 tokens once, and what follows the full page for the two others and the second request's three.
-    assert engine.stats().prompt_tokens == 300 + 5 * 44
+    # 300 tokens once, what follows the full page for the second request, and of the others one to sample behind.
+    assert engine.stats().prompt_tokens == 300 + 44 + 4 * 1
+
+
+@pytest.mark.parametrize("case", ["flash", "glm5", "glm45"])
+def test_beginnings_shared_while_they_run_change_no_text(case: str) -> None:
+    """Rows of a running choice's last page are copied, its own and sampled ones stay."""
+    start, params = prompt_of(290), SamplingParams(max_tokens=12, temperature=0, ignore_eos=True)
+    prompts = [start + prompt_of(length, seed=length) for length in (5, 30, 1, 60)]
+    shared, alone = engine_of(model_of(case)), engine_of(model_of(case), prefix_cache=False)
+    texts = [[one.outputs[0].token_ids for one in run(engine, prompts, params)] for engine in (shared, alone)]
+    assert texts[0] == texts[1]
+    assert shared.stats().prompt_tokens == 290 + 5 + 30 + 1 + 60
 
 
 def test_end_tokens_and_stop_ids() -> None:

@@ -143,6 +143,28 @@ def test_a_long_prompt_does_not_hold_up_those_who_sample() -> None:
         assert short.num_output == before + 1
 
 
+def test_who_begins_like_a_prompt_in_work_waits_for_it_and_takes_all_of_it() -> None:
+    world = World.of(max_num_batched_tokens=2000)
+    first, same, other = world.add(2 * PAGE + 50, 5), world.add(2 * PAGE + 20, 5), world.add(30, 5, kind=1)
+    world.step()
+    assert (first.num_output, other.num_output, same.sequence) == (1, 1, None)
+    world.step()
+    # All but the token that the next one is sampled behind: two pages of the tree, and rows of the first one's third.
+    assert (same.num_output, same.num_cached) == (1, 2 * PAGE + 19)
+    world.finish()
+
+
+@pytest.mark.parametrize(("priority", "waits"), [(0, True), (1, False)])
+def test_nobody_waits_for_a_prompt_of_lower_priority(priority: int, waits: bool) -> None:
+    world = World.of(max_num_batched_tokens=400)
+    first = world.add(500, 5, priority)
+    world.step()
+    same = world.add(600, 5)
+    world.step()
+    assert first.num_output == 1 and (same.sequence is None) == waits
+    world.finish()
+
+
 def test_the_last_in_line_gives_way_and_comes_back() -> None:
     world = World.of(prefix=False)
     first, last = world.add(3 * PAGE - 2, 20), world.add(3 * PAGE - 2, 20, kind=1)

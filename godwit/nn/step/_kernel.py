@@ -1,7 +1,7 @@
 """The compiled loops of a layer over a few tokens: latent attention over a cache, then experts or the gated MLP.
 
-Equations are those of `godwit.nn.mla` (absorbed form), `indexer`, `moe` and `mlp`. At this size the time goes into
-reading weights once: each four rows of a matrix serve all tokens while they are at hand.
+Equations are those of `godwit.nn.mla` (absorbed form), `indexer`, `moe` and `mlp`; `_grouped` has those of `gqa`. At
+this size the time goes into reading weights once: each four rows of a matrix serve all tokens while they are at hand.
 
 Shapes: x (T, D); see `godwit.nn.step.weights` for the rest.
 """
@@ -30,12 +30,7 @@ def layer(x, latent, index, feed, place, pool, tiles, rows, num_runs, sparse):  
     c_q = normalised(c_q, latent.q_a_norm, LATENT_NORM_EPS)
     q = np.zeros((num_tokens, heads, pool.shape[1]), np.float32)
     latents(normed, c_q, latent, place, pool, q)
-    finite = True
-    if index.wk.shape[0] > 0:
-        finite = store_index_keys(normed, index, place, tiles)
-        if sparse:
-            index_q, index_w = index_queries(normed, c_q, index, place, tiles.shape[1])
-            select(index_q, index_w, tiles, place.page, place.table, place.document, place.visible, num_runs, rows)
+    finite = choose(normed, c_q, index, place, tiles, rows, num_runs, sparse)
     latent_width = latent.kv_b.shape[2]
     out = np.empty((num_tokens, q.shape[1], latent_width), np.float32)
     attend(q, pool, rows, out, np.empty(q.shape[:2], np.float32))
@@ -53,19 +48,14 @@ def layer(x, latent, index, feed, place, pool, tiles, rows, num_runs, sparse):  
 
 
 @njit
-def prediction(embedded, hidden, w, latent, index, feed, place, pool, tiles, rows, num_runs, sparse):  # noqa: ANN001
-    """The prediction layer: states behind its norm (T, D) of tokens' embeddings and the states before them.
-
-    None of it counts (and the second of the pair is False) where the index keys hold NaN or Inf.
-    """
+def joined(embedded, hidden, w):  # noqa: ANN001
+    """What goes into a prediction layer (T, D), of tokens' embeddings and the states before them."""
     width = hidden.shape[1]
-    joined = np.empty((hidden.shape[0], 2 * width), np.float32)
+    both = np.empty((hidden.shape[0], 2 * width), np.float32)
     for t in range(hidden.shape[0]):
-        normalise(embedded[t], w.enorm, w.eps, joined[t, :width])
-        normalise(hidden[t], w.hnorm, w.eps, joined[t, width:])
-    x = multiplied(w.eh, joined)
-    finite = layer(x, latent, index, feed, place, pool, tiles, rows, num_runs, sparse)
-    return normalised(x, w.norm, w.eps), finite
+        normalise(embedded[t], w.enorm, w.eps, both[t, :width])
+        normalise(hidden[t], w.hnorm, w.eps, both[t, width:])
+    return multiplied(w.eh, both)
 
 
 @inner
@@ -87,6 +77,18 @@ def latents(normed, c_q, w, place, pool, q):  # noqa: ANN001
                 head[d] *= w.scale
             add_rows(head[:nope], w.kv_b[h], q[t, h, :latent_width])
             rotate_interleaved(head[nope:], cos, sin, q[t, h, latent_width:])
+
+
+@inner
+def choose(normed, queries_from, w, place, tiles, rows, num_runs, sparse):  # noqa: ANN001
+    """Keep index keys and, if `sparse`, fill `rows` (T, K), where the layer has an indexer; whether all are finite."""
+    if w.wk.shape[0] == 0:
+        return True
+    finite = store_index_keys(normed, w, place, tiles)
+    if sparse:
+        q, weight = index_queries(normed, queries_from, w, place, tiles.shape[1])
+        select(q, weight, tiles, place.page, place.table, place.document, place.visible, num_runs, rows)
+    return finite
 
 
 @inner
@@ -112,10 +114,10 @@ def store_index_keys(normed, w, place, tiles):  # noqa: ANN001
 
 
 @inner
-def index_queries(normed, c_q, w, place, padded):  # noqa: ANN001
+def index_queries(normed, queries_from, w, place, padded):  # noqa: ANN001
     """Index queries (T, H, B) and head weights (T, H), as `select` wants them: heads even, zeros behind the width."""
     heads, width = w.weights.shape[0], w.wk.shape[0]
-    wide, scale = multiplied(w.wq_b, c_q), multiplied(w.weights, normed)
+    wide, scale = multiplied(w.wq_b, queries_from), multiplied(w.weights, normed)
     even = heads + heads % 2
     q, weight = np.zeros((wide.shape[0], even, padded), np.float32), np.zeros((wide.shape[0], even), np.float32)
     for t in range(wide.shape[0]):

@@ -4,7 +4,7 @@ Arrays that a layer lacks (biases, indexer, routed or shared experts) have no ro
 
 Letters: D hidden, Q query latent, C key-value latent, W = C + R with R rotated, H heads, A = N + R query width of a
 head, X = N + V, I index heads of width B, E experts, J expert width, F width of the shared expert or the gated MLP,
-T tokens, S sequences, P pages of the longest.
+T tokens, S sequences, P pages of the longest. Grouped-query attention: H heads on G key-value heads of width A.
 """
 
 from typing import NamedTuple
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from godwit.nn.gqa import GroupedQueryAttention
 from godwit.nn.indexer import Indexer
 from godwit.nn.layer import DecoderLayer, PredictionLayer
 from godwit.nn.mla import MultiHeadLatentAttention
@@ -35,6 +36,25 @@ class Latent(NamedTuple):
     o: np.ndarray
     o_bias: np.ndarray
     eps: np.float32
+    scale: np.float32
+
+
+class Grouped(NamedTuple):
+    """Norms and projections of grouped-query attention; the heads' norms have no entries where there are none."""
+
+    norm: np.ndarray
+    q: np.ndarray
+    q_bias: np.ndarray
+    q_norm: np.ndarray
+    k: np.ndarray
+    k_bias: np.ndarray
+    k_norm: np.ndarray
+    v: np.ndarray
+    v_bias: np.ndarray
+    o: np.ndarray
+    o_bias: np.ndarray
+    eps: np.float32
+    head_eps: np.float32
     scale: np.float32
 
 
@@ -93,10 +113,10 @@ class Place(NamedTuple):
 
 def why_not(layer: nn.Module) -> str | None:
     """Why a layer has no compiled step, or None."""
-    attention = layer.self_attn
-    if not isinstance(layer, DecoderLayer) or not isinstance(attention, MultiHeadLatentAttention):
-        return "only latent attention has a compiled step"
-    if attention.q_lora_rank is None:
+    block = layer.self_attn
+    if not isinstance(layer, DecoderLayer) or not isinstance(block, MultiHeadLatentAttention | GroupedQueryAttention):
+        return "only latent and grouped-query attention have a compiled step"
+    if isinstance(block, MultiHeadLatentAttention) and block.q_lora_rank is None:
         return "it wants a query latent"
     for parameter in layer.parameters():
         if parameter.device.type != "cpu" or parameter.dtype != torch.float32 or not parameter.is_contiguous():
@@ -106,9 +126,11 @@ def why_not(layer: nn.Module) -> str | None:
     return None
 
 
-def latent(layer: DecoderLayer) -> Latent:
+def attention(layer: DecoderLayer) -> Latent | Grouped:
     """Of a layer that `why_not` has nothing against."""
     block = layer.self_attn
+    if isinstance(block, GroupedQueryAttention):
+        return _grouped(layer, block)
     assert isinstance(block, MultiHeadLatentAttention), "see why_not"
     return Latent(
         norm=array(layer.input_layernorm.weight),
@@ -127,9 +149,29 @@ def latent(layer: DecoderLayer) -> Latent:
     )
 
 
+def _grouped(layer: DecoderLayer, block: GroupedQueryAttention) -> Grouped:
+    q_norm, k_norm = block.q_norm, block.k_norm
+    return Grouped(
+        norm=array(layer.input_layernorm.weight),
+        q=array(block.q_proj.weight),
+        q_bias=array(block.q_proj.bias, 1),
+        q_norm=array(None if q_norm is None else q_norm.weight, 1),
+        k=array(block.k_proj.weight),
+        k_bias=array(block.k_proj.bias, 1),
+        k_norm=array(None if k_norm is None else k_norm.weight, 1),
+        v=array(block.v_proj.weight),
+        v_bias=array(block.v_proj.bias, 1),
+        o=array(block.o_proj.weight),
+        o_bias=array(block.o_proj.bias, 1),
+        eps=np.float32(layer.input_layernorm.eps),
+        head_eps=np.float32(0 if q_norm is None else q_norm.eps),
+        scale=np.float32(block.scale),
+    )
+
+
 def indexer_of(layer: nn.Module) -> Indexer | None:
     """The layer's indexer, if it has one."""
-    assert isinstance(layer.self_attn, MultiHeadLatentAttention), "see why_not"
+    assert isinstance(layer.self_attn, MultiHeadLatentAttention | GroupedQueryAttention), "see why_not"
     return layer.self_attn.indexer
 
 

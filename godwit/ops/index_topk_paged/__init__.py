@@ -63,19 +63,10 @@ def tile_width() -> int:
     return PANEL
 
 
-def rows_of(
-    index_QK: Tensor,
-    context: AttnContext,
-    tables: Sequence[Tensor],
-    *,
-    page: int,
-    query_seqlens: tuple[int, ...],
-) -> Tensor:
-    """Rows of the pool for flat positions, -1 for -1."""
-    found, start = [index_QK[:0]], 0
-    for index, table, length in zip(index_QK.split(query_seqlens), tables, context.seqlens, strict=True):
-        place = (index - start).clamp(min=0)
-        rows = table[place // page] * page + place % page if table.numel() else place
-        found.append(torch.where(index < 0, -1, rows).to(torch.int32))
-        start += length
-    return torch.cat(found)
+def rows_of(index_QK: Tensor, context: AttnContext, tables: Sequence[Tensor], *, page: int) -> Tensor:
+    """Rows of the pool, int32, for flat positions, -1 for -1."""
+    within = torch.arange(page, device=index_QK.device)
+    parts = zip(tables, context.seqlens, strict=True)
+    row_L = torch.cat([(table.unsqueeze(1) * page + within).flatten()[:length] for table, length in parts])
+    found_QK = row_L.int()[index_QK.clamp(min=0)]
+    return found_QK.masked_fill_(index_QK < 0, -1)

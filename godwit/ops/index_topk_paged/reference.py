@@ -33,4 +33,4 @@ def run(
     ]
     k_TD = torch.cat(parts).to(q_QHD.dtype)
     index_QK = index_topk(q_QHD, k_TD, w_QH, context, topk=topk, query_seqlens=query_seqlens)
-    return rows_of(index_QK, context, tables, page=page, query_seqlens=query_seqlens)
+    return rows_of(index_QK, context, tables, page=page)

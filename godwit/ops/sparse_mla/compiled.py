@@ -35,7 +35,10 @@ def run(q_QHW: Tensor, c_TW: Tensor, index_QK: Tensor, *, scale: float, latent_w
     num_heads, width = q_QHW.shape[1:]
     # Whole blocks of registers, as the loops take them; zeros cost time and change nothing.
     q_padded_QHX = F.pad(q_QHW.float() * scale, (0, -width % COLUMNS, 0, -num_heads % HEADS))
-    c_TX = F.pad(c_TW.float(), (0, -width % COLUMNS))
+    # `pad` copies where there is nothing to add too. Rows may be a pool for many sequences, of which few are read.
+    c_TX = c_TW.float()
+    if width % COLUMNS and index_QK.numel():
+        c_TX = F.pad(c_TX[: int(index_QK.max()) + 1], (0, -width % COLUMNS))
     out_QHX, lse_QH = _Attend.apply(q_padded_QHX, c_TX, index_QK.int(), latent_width + -latent_width % COLUMNS)
     return LatentAttended(out_QHX[:, :num_heads, :latent_width].to(q_QHW.dtype), lse_QH[:, :num_heads])
 
