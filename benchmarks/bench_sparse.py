@@ -5,7 +5,7 @@
 
 Transformers runs 256-token chunks with its cache, the fastest way found for it (one shot is 4 x slower at 16K and takes
 9 GB). Godwit runs the whole document; `chunks` runs 4,096 tokens at a time over a cache, as the engine does;
-`shared 1/4` keeps 2 of the 8 layers' indexers; `two-level` has a block filter before the exact index scores (what it
+`chunks, 1/4` keeps 2 of the 8 layers' indexers; `two-level` has a block filter before the exact index scores (what it
 finds of the exact selection: `bench_two_level`). All give the logits of the last token only. Peak memory is each side's
 own process: high-water mark during prefill less what was resident before it. Each part of Godwit's time stands beside
 its floor (`sparse_floors`), and so do the parts of one layer of GLM-5's shape.
@@ -76,25 +76,25 @@ def godwit_model(topk: int, state: dict[str, torch.Tensor]) -> Decoder:
     return model
 
 
-def godwit_prefill(model: Decoder, two_level: TwoLevel | None, plan: str | None = None) -> Prefill:
+def godwit_prefill(model: Decoder, two_level: TwoLevel | None) -> Prefill:
     """Prefill of the whole document."""
 
     @torch.inference_mode()
     def prefill(tokens_T: torch.Tensor) -> torch.Tensor:
         set_two_level(model, two_level)
-        hidden_TD = model.features(tokens_T, AttnContext.single(tokens_T.shape[0]), plan=plan).hidden_TD
+        hidden_TD = model.features(tokens_T, AttnContext.single(tokens_T.shape[0])).hidden_TD
         return model.logits(hidden_TD[-1])
 
     return prefill
 
 
-def chunked_prefill(model: Decoder) -> Prefill:
+def chunked_prefill(model: Decoder, plan: str | None = None) -> Prefill:
     """Prefill in chunks over a cache, whose rows are all that is kept of earlier chunks."""
 
     def prefill(tokens_T: torch.Tensor) -> torch.Tensor:
         set_two_level(model, None)
-        cache, logits_SV = model.new_cache(num_pages=pages_for(tokens_T.shape[0])), torch.empty(0)
-        sequence = cache.open()
+        cache = model.new_cache(num_pages=pages_for(tokens_T.shape[0]), plan=plan)
+        sequence, logits_SV = cache.open(), torch.empty(0)
         for chunk_T in tokens_T.split(OUR_CHUNK):
             logits_SV = model.extend(chunk_T, cache, sequence).logits_SV
         return logits_SV[0]
@@ -110,7 +110,7 @@ def sides(topk: int) -> dict[str, Prefill]:
         "transformers": theirs,
         "godwit": godwit_prefill(model, None),
         "chunks": chunked_prefill(model),
-        "shared 1/4": godwit_prefill(model, None, plan=SHARED),
+        "chunks, 1/4": chunked_prefill(model, plan=SHARED),
         "two-level": godwit_prefill(model, two_level_of(topk)),
     }
 
