@@ -215,7 +215,7 @@ class Scheduler:
             partial, count = self._unfinished(rest, pages, partial, count)
         if partial is not None and self._num_free(1):
             self.cache.pages.reserve([sequence], [count])
-            self.cache.copy_page(partial, sequence.pages[-1])
+            self.cache.copy_rows(partial, sequence.pages[-1], count)
             sequence.length += count
         return sequence
 

@@ -73,16 +73,16 @@ class Cache:
         """A sequence that shares the full pages of another's beginning, see `Pages.fork`."""
         return self.pages.fork(sequence, length)
 
-    def copy_page(self, source: int, target: int) -> None:
-        """Copy a page's rows in every layer."""
+    def copy_rows(self, source: int, target: int, count: int) -> None:
+        """Copy the first `count` rows of a page in every layer."""
         width = tile_width()
         for layer in self._all_layers:
             for pool_GNA in (layer.k_GNA, layer.v_GNE):
                 if pool_GNA is not None:
-                    pool_GNA[:, target * PAGE :][:, :PAGE] = pool_GNA[:, source * PAGE :][:, :PAGE]
+                    pool_GNA[:, target * PAGE :][:, :count] = pool_GNA[:, source * PAGE :][:, :count]
             if layer.tiles_MBW is not None:
-                count = PAGE // width
-                layer.tiles_MBW[target * count :][:count] = layer.tiles_MBW[source * count :][:count]
+                first, tiles = PAGE // width, -(-count // width)
+                layer.tiles_MBW[target * first :][:tiles] = layer.tiles_MBW[source * first :][:tiles]
 
     @property
     def _all_layers(self) -> list[LayerCache]:

@@ -59,6 +59,25 @@ def test_the_model_without_gradients_equals_the_expanded_form(backend: str) -> N
     torch.testing.assert_close(absorbed.logits_TV, expanded.logits_TV.detach(), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("missing", [0, 3])
+def test_of_a_pool_no_more_is_copied_than_up_to_the_last_row_read(missing: int, monkeypatch) -> None:
+    """Rows of whole registers are read where they lie; those behind may hold anything."""
+    from godwit.ops.sparse_mla._products import COLUMNS
+
+    width = 2 * COLUMNS - missing
+    taken, apply = [], mla_compiled._Attend.apply
+    monkeypatch.setattr(mla_compiled._Attend, "apply", lambda q, c, *rest: taken.append(c) or apply(q, c, *rest))
+    pool, index = torch.full((1000, width), torch.nan), torch.tensor([[7, 49, -1], [3, 0, 12]])
+    pool[:50] = randn(50, width, seed=1, dtype=torch.float32)
+    q = randn(2, 4, width, seed=2, dtype=torch.float32)
+    with use(sparse_mla="compiled"):
+        found = sparse_mla(q, pool, index, scale=0.3, latent_width=COLUMNS).out_QHC
+    with use(sparse_mla="reference"):
+        expected = sparse_mla(q, pool[:50], index, scale=0.3, latent_width=COLUMNS).out_QHC
+    torch.testing.assert_close(found, expected)
+    assert len(taken[0]) == 50 if missing else taken[0].data_ptr() == pool.data_ptr()
+
+
 @pytest.mark.parametrize("chunk", [None, 5])
 def test_gradients_do_not_depend_on_the_number_of_threads(chunk: int | None, monkeypatch) -> None:
     import numba
