@@ -31,8 +31,8 @@ GROUPED: dict[str, Any] = {
     "partial_rotary_factor": 0.5, "use_qk_norm": True, "max_position_embeddings": 16_384, "initializer_range": 0.2,
     "num_nextn_predict_layers": 0, "n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64,
 }  # fmt: skip
-# How `generate_batch` is run: its own pages, and what was fastest on a CPU of pages of 16 to 256 tokens, steps of 128 to
-# 2,048, both schedulers, `paged|eager`, no shared blocks, compiled. Asynchronous batching refuses a CPU.
+# How `generate_batch` is run: its own pages, and what was fastest on a CPU of pages of 16 to 256 tokens, steps of 128
+# to 2,048, both schedulers, `paged|eager`, no shared blocks, compiled. Asynchronous batching refuses a CPU.
 SHORT: dict[str, Any] = {"page_size": 32, "num_blocks": 800}
 PAGES: dict[str, tuple[dict[str, Any], bool]] = {
     "pages of 256": ({"num_blocks": 200, "max_batch_tokens": 2048}, False),
