@@ -20,7 +20,7 @@ from godwit.ops.index_topk._pack import PANEL, keep, number_panel, room_for, see
 from godwit.ops.index_topk._scores import score_panel
 
 # Queries that go over one panel of keys while it lies in the cache.
-ROWS = 16
+ROWS = 32
 # One key of so many is in the sample: its scores cost 3 % of all, and its ranks are fine enough for k of 100 and more.
 STRIDE = 32
 
@@ -46,8 +46,7 @@ def select(q, w, panels, sample, num_before, offset, index):  # noqa: ANN001 (co
         for r in range(first, last):
             visible = num_before + r + 1
             if visible <= width:
-                for s in range(visible):
-                    index[r, s] = offset + s
+                take_all(index, r, visible, offset)
                 continue
             if count[r - first] < width:
                 # Slot 0 belonged to the block's first row, which is finished.
@@ -94,6 +93,15 @@ def guess(q, w, row, sample, visible, width, key):  # noqa: ANN001
     # As a score again; and what equals it shall pass, for where many scores are 0 the k-th best may be one of them.
     key[0] = unsorted(found)
     return np.nextafter(score[0], np.float32(-np.inf))
+
+
+@inner
+def take_all(index, row, visible, offset):  # noqa: ANN001
+    """A row of `index` for a query that sees no more than fit: all of them, -1 behind."""
+    for s in range(visible):
+        index[row, s] = offset + s
+    for s in range(visible, index.shape[1]):
+        index[row, s] = -1
 
 
 @inner

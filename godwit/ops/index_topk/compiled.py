@@ -32,7 +32,7 @@ def run(
     query_seqlens: tuple[int, ...] | None = None,
 ) -> Tensor:
     """See `godwit.ops.index_topk.index_topk`."""
-    index_QK = torch.full((q_QHD.shape[0], min(topk, context.max_seqlen)), -1, dtype=torch.int32)
+    index_QK = torch.empty(q_QHD.shape[0], min(topk, context.max_seqlen), dtype=torch.int32)
     q, w, index = pad_queries(q_QHD).numpy(), pad_weights(w_QH).numpy(), index_QK.numpy()
     # numba takes a second to import; only those who select pay for it.
     from godwit.ops.index_topk._kernel import PANEL, STRIDE, select
@@ -48,15 +48,19 @@ def run(
 
 def pad_queries(q_QHD: Tensor) -> Tensor:
     """float32, contiguous, with an even number of heads; zeros change no score."""
-    return F.pad(q_QHD.float(), (0, 0, 0, q_QHD.shape[1] % 2)).contiguous()
+    return _padded(q_QHD, (0, 0, 0, q_QHD.shape[1] % 2))
 
 
 def pad_weights(w_QH: Tensor) -> Tensor:
     """Head weights to go with `pad_queries`."""
-    return F.pad(w_QH.float(), (0, w_QH.shape[1] % 2)).contiguous()
+    return _padded(w_QH, (0, w_QH.shape[1] % 2))
 
 
 def in_panels(k_LD: Tensor, width: int) -> Tensor:
     """Keys as float32 panels `(ceil(L / width), D, width)`, zeros behind the last."""
-    padded_LD = F.pad(k_LD.float(), (0, 0, 0, -k_LD.shape[0] % width))
-    return padded_LD.unflatten(0, (-1, width)).transpose(1, 2).contiguous()
+    return _padded(k_LD, (0, 0, 0, -k_LD.shape[0] % width)).unflatten(0, (-1, width)).transpose(1, 2).contiguous()
+
+
+def _padded(x: Tensor, pad: tuple[int, ...]) -> Tensor:
+    """float32 and contiguous, zeros behind; `F.pad` copies also where there is nothing to add."""
+    return (F.pad(x.float(), pad) if any(pad) else x.float()).contiguous()

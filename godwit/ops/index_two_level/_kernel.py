@@ -4,7 +4,7 @@ import numpy as np
 
 from godwit.ops._numba import inner, njit, numba
 from godwit.ops.index_topk._best import cut
-from godwit.ops.index_topk._kernel import ROWS, finish
+from godwit.ops.index_topk._kernel import ROWS, finish, take_all
 from godwit.ops.index_topk._pack import PANEL, keep, number_panel, room_for, seen
 from godwit.ops.index_topk._scores import score_panel
 
@@ -51,8 +51,7 @@ def select(q, w, panels, mean_panels, num_blocks, num_before, offset, index):  #
         for r in range(i * ROWS, min((i + 1) * ROWS, num_queries)):
             visible = num_before + r + 1
             if visible <= width:
-                for s in range(visible):
-                    index[r, s] = offset + s
+                take_all(index, r, visible, offset)
                 continue
             own = (visible - 1) // BLOCK
             num_kept = choose_blocks(q, w, r, mean_panels, own, num_blocks, score, place, key, kept)

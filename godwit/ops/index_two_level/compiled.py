@@ -32,7 +32,7 @@ def run(
     query_seqlens: tuple[int, ...] | None = None,
 ) -> Tensor:
     """See `godwit.ops.index_two_level.index_two_level`."""
-    index_QK = torch.full((q_QHD.shape[0], min(topk, context.max_seqlen)), -1, dtype=torch.int32)
+    index_QK = torch.empty(q_QHD.shape[0], min(topk, context.max_seqlen), dtype=torch.int32)
     q, w, index = exact.pad_queries(q_QHD).numpy(), exact.pad_weights(w_QH).numpy(), index_QK.numpy()
     # numba takes a second to import; only those who select pay for it.
     from godwit.ops.index_topk._scores import PANEL
