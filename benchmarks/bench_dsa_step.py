@@ -14,7 +14,6 @@ compare with elsewhere: Transformers cannot train an indexer.
 import argparse
 import json
 import multiprocessing
-import resource
 import statistics
 import sys
 import time
@@ -26,6 +25,7 @@ from unittest.mock import patch
 import torch
 import torch.nn.functional as F
 from bench_nano import BENCH_NANO  # pyrefly: ignore[missing-import]
+from peak import peak_bytes  # pyrefly: ignore[missing-import]
 
 from godwit.base.machine import provenance
 from godwit.dist.world import World
@@ -87,10 +87,7 @@ def _measure_memory(length: int, threads: int) -> int:
     step = make_step()
     # Compiled code is loaded by a short step first.
     step(512)
-    resident = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-    for _ in range(2):
-        step(length)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - resident
+    return peak_bytes(lambda: [step(length) for _ in range(2)])
 
 
 def shares(step: Step, length: int) -> list[tuple[str, float]]:

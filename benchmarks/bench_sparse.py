@@ -15,7 +15,6 @@ import argparse
 import json
 import multiprocessing
 import os
-import resource
 import statistics
 import time
 from collections import defaultdict
@@ -25,6 +24,7 @@ from unittest import mock
 
 import torch
 from bench_nano import BENCH_NANO  # pyrefly: ignore[missing-import]
+from peak import peak_bytes  # pyrefly: ignore[missing-import]
 from sparse_floors import line, matmul_rate, part, prefill_gflop, real_layer  # pyrefly: ignore[missing-import]
 
 from godwit.base.machine import provenance
@@ -159,9 +159,7 @@ def _measure_memory(side: str, length: int, topk: int, threads: int) -> int:
     prefill = sides(topk)[side]
     # Compilers and thread pools are there once, whatever the length.
     prefill(document(2 * topk))
-    resident = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-    prefill(document(length))
-    return max(0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - resident)
+    return peak_bytes(lambda: prefill(document(length)))
 
 
 def bench(length: int, topk: int, options: argparse.Namespace, rate: float) -> dict[str, object]:

@@ -12,7 +12,6 @@ what was resident before the first one.
 import argparse
 import json
 import multiprocessing
-import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from bench_nano import BENCH_NANO  # pyrefly: ignore[missing-import]
+from peak import peak_bytes  # pyrefly: ignore[missing-import]
 
 from godwit.base.machine import provenance
 from godwit.models.families import config_from_hf
@@ -101,11 +101,8 @@ def peak_memory(side: str, shape: tuple[int, int], threads: int) -> int:
 def _measure_memory(side: str, shape: tuple[int, int], threads: int) -> int:
     torch.set_num_threads(threads)
     step = transformers_step()[0] if side == "transformers" else godwit_step(None)
-    resident = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     tokens_BL = torch.randint(0, BENCH_NANO["vocab_size"], shape)
-    for _ in range(3):
-        step(tokens_BL)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - resident
+    return peak_bytes(lambda: [step(tokens_BL) for _ in range(3)])
 
 
 def profile(step: Step, shape: tuple[int, int]) -> list[tuple[str, float]]:
