@@ -29,6 +29,8 @@ class SamplingOptions:
     """above 1 makes tokens that were there before less likely"""
     seed: int = 0
     """same seed, same text"""
+    ignore_eos: bool = False
+    """go on where the model would end, up to the number of tokens"""
     plan: str | None = None
     """which layers run their own indexer, e.g. FSSSFSSS or 1/4; the model's own if not given"""
     speculate: int = 0
@@ -45,6 +47,7 @@ class SamplingOptions:
             min_p=self.min_p,
             repetition_penalty=self.repetition_penalty,
             seed=derive_seed(self.seed, *names),
+            ignore_eos=self.ignore_eos,
             **values,
         )
 

@@ -59,21 +59,18 @@ def test_chat_answers_each_line_and_remembers_until_cleared(typed, capsys: pytes
     assert err.count("tokens/s") == 3 and "no command '/what'" in err and "\x1b" not in out
 
 
-def test_a_terminal_gets_a_prompt_and_dim_thoughts(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_terminal_gets_dim_thoughts(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     lines = iter(["hello"])
     monkeypatch.setattr(sys, "stdin", Terminal())
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
 
-    def read(prompt: str) -> str:
-        assert prompt == "> "
+    def read() -> str:
         line = next(lines, None)
         if line is None:
             raise EOFError
         return line
 
-    monkeypatch.setattr("builtins.input", read)
+    monkeypatch.setattr("godwit.cli.verbs.chat._reader", lambda: read)
     assert main(["chat", "nano", "--max-tokens", "3"]) == 0
     out = capsys.readouterr().out
     assert out.startswith("\x1b[2m") and out.rstrip().endswith("\x1b[0m")

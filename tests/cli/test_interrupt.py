@@ -17,7 +17,7 @@ import godwit
 from godwit.base.interrupt import whole_step
 
 CTRL_C, ENTER = b"\x03", b"\r"
-LONG = ["--max-tokens", "16000", "--seed", "1"]
+LONG = ["--max-tokens", "16000", "--ignore-eos"]
 
 
 @pytest.fixture(autouse=True)
