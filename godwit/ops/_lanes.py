@@ -155,6 +155,14 @@ class Emitter:
         kind = ir.FunctionType(self.vector, [argument.type for argument in arguments])
         return self.builder.call(found or ir.Function(self.builder.module, kind, name), arguments)
 
+    def bits(self, lanes: Sequence[Value]) -> Value:
+        """Comparisons of neighbouring vectors as the bits of one whole number, the first lane lowest."""
+        whole = int64(0)
+        for v, each in enumerate(lanes):
+            part = self.builder.zext(self.builder.bitcast(each, ir.IntType(self.lanes)), INT64)
+            whole = self.builder.or_(whole, self.builder.shl(part, int64(v * self.lanes)))
+        return whole
+
     def loop(
         self,
         stop: Value,

@@ -9,7 +9,11 @@ import pytest
 
 from godwit.ops import _numba_cache
 
-KERNELS = ("index_topk", "index_topk_paged", "index_two_level", "indexer_kl", "sparse_mla", "rotate")
+KERNELS = [
+    f"ops.{name}._kernel"
+    for name in ("index_topk", "index_topk_paged", "index_two_level", "indexer_kl", "sparse_mla", "rotate")
+]
+KERNELS += ["nn.step._kernel", "nn.step._grouped"]
 # Two modules of the package that are read from elsewhere: a loop, and the part that it calls.
 PROGRAM = """
 import importlib.util, sys
@@ -44,7 +48,7 @@ def test_a_loop_is_compiled_again_when_a_part_of_it_changes(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("name", KERNELS)
 def test_every_loop_of_the_package_is_kept_this_way(name: str) -> None:
-    kernel = importlib.import_module(f"godwit.ops.{name}._kernel")
+    kernel = importlib.import_module(f"godwit.{name}")
     loops = [loop for loop in vars(kernel).values() if hasattr(loop, "py_func")]
     assert loops
     for loop in loops:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from godwit.ops._padded import padded
 from godwit.ops.context import AttnContext
 from godwit.ops.index_topk._rows import rows
 
@@ -41,8 +42,7 @@ def run(
 ) -> Tensor:
     """See `godwit.ops.attention.attention`."""
     width = v_TGE.shape[2]
-    # `pad` copies where there is nothing to add too.
-    v_TGD = v_TGE if width == q_QHD.shape[2] else F.pad(v_TGE, (0, q_QHD.shape[2] - width))
+    v_TGD = padded(v_TGE, (0, q_QHD.shape[2] - width))
     parts = rows(context, query_seqlens)
     if parts and context.uniform and q_QHD.shape[0] == k_TGD.shape[0]:
         batch = [tensor.unflatten(0, (len(parts), -1)) for tensor in (q_QHD, k_TGD, v_TGD)]

@@ -16,8 +16,7 @@ def sortable(score, n, key):  # noqa: ANN001 (compiled: types are inferred)
     """`key` (int32) of the first n scores; it may be the same memory."""
     bits = score.view(np.int32)
     for s in range(n):
-        x = bits[s]
-        x ^= (x >> np.int32(31)) & np.int32(0x7FFFFFFF)
+        x = turned(bits[s])
         # -0.0 and 0.0 are one score.
         key[s] = np.int32(0) if x == np.int32(-1) else x
 
@@ -74,11 +73,17 @@ def cut(score, place, slot, n, k, key):  # noqa: ANN001
         room -= number_of(equal)
         pack(row_score, at, better | equal, score, slot, kept)
         kept = pack(row_place, at, better | equal, place, slot, kept)
-    key[0] = unsorted(least)
-    return key.view(np.float32)[0]
+    return score_of(least, key)
 
 
 @inner
-def unsorted(key):  # noqa: ANN001
-    """The bits of the score that a key stands for."""
-    return key ^ ((key >> np.int32(31)) & np.int32(0x7FFFFFFF))
+def turned(bits):  # noqa: ANN001
+    """A key (int32) from the bits of a score, and back."""
+    return bits ^ ((bits >> np.int32(31)) & np.int32(0x7FFFFFFF))
+
+
+@inner
+def score_of(least, key):  # noqa: ANN001
+    """The score that a key stands for; it goes through the memory of `key` (int32)."""
+    key[0] = turned(least)
+    return key.view(np.float32)[0]

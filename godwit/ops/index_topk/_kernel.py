@@ -15,7 +15,7 @@ Every score is the same operations whatever block of queries or keys it is compu
 import numpy as np
 
 from godwit.ops._numba import inner, njit, numba
-from godwit.ops.index_topk._best import cut, kth_largest, sortable, unsorted
+from godwit.ops.index_topk._best import cut, kth_largest, score_of, sortable
 from godwit.ops.index_topk._pack import PANEL, keep, number_panel, room_for, seen
 from godwit.ops.index_topk._scores import score_panel
 
@@ -91,8 +91,7 @@ def guess(q, w, row, sample, visible, width, key):  # noqa: ANN001
     sortable(score, n, key)
     found = kth_largest(key, n, rank)
     # As a score again; and what equals it shall pass, for where many scores are 0 the k-th best may be one of them.
-    key[0] = unsorted(found)
-    return np.nextafter(score[0], np.float32(-np.inf))
+    return np.nextafter(score_of(found, key), np.float32(-np.inf))
 
 
 @inner

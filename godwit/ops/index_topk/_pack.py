@@ -48,12 +48,8 @@ def _emit_reaching(context, builder, signature, arguments):  # noqa: ANN001
     start = emit.at(builder.bitcast(keys, VECTOR.element.as_pointer()), arguments[1])
     whole = ir.VectorType(INT32, LANES)
     bar = builder.bitcast(emit.splat(builder.bitcast(arguments[2], VECTOR.element)), whole)
-    bits = int64(0)
-    for v in range(SIDE):
-        reached = builder.icmp_signed(">=", builder.bitcast(emit.load(start, v * LANES), whole), bar)
-        part = builder.zext(builder.bitcast(reached, ir.IntType(LANES)), INT64)
-        bits = builder.or_(bits, builder.shl(part, int64(v * LANES)))
-    return bits
+    vectors = [builder.bitcast(emit.load(start, v * LANES), whole) for v in range(SIDE)]
+    return emit.bits([builder.icmp_signed(">=", vector, bar) for vector in vectors])
 
 
 @operation

@@ -7,10 +7,9 @@ or call it is computed.
 
 from functools import partial
 
-from llvmlite import ir
 from numba import types
 
-from godwit.ops._lanes import INT64, LANES, SIDE, SUMS, ZERO, Emitter, int64, operation, pointer_and_shape
+from godwit.ops._lanes import LANES, SIDE, SUMS, ZERO, Emitter, int64, operation, pointer_and_shape
 from godwit.ops.index_topk._pack import PANEL
 
 # Heads that go over a panel together; what is left of them goes in pairs.
@@ -58,9 +57,7 @@ def _emit_scores(context, builder, signature, arguments):  # noqa: ANN001
     scores = emit.loop(most, [ZERO] * SIDE, partial(add_heads, together=HEADS), step=HEADS)
     if HEADS > PAIR:
         scores = emit.loop(num_heads, scores, partial(add_heads, together=PAIR), start=most, step=PAIR)
-    bar, bits = emit.splat(arguments[5]), int64(0)
     for v in range(SIDE):
         emit.store(scores[v], score, v * LANES)
-        above = builder.bitcast(builder.fcmp_unordered(">", scores[v], bar), ir.IntType(LANES))
-        bits = builder.or_(bits, builder.shl(builder.zext(above, INT64), int64(v * LANES)))
-    return bits
+    bar = emit.splat(arguments[5])
+    return emit.bits([builder.fcmp_unordered(">", vector, bar) for vector in scores])

@@ -5,9 +5,9 @@ prefill in chunks and decoding choose bit-equally the same.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from godwit.ops._padded import padded
 from godwit.ops._threads import match_threads
 from godwit.ops.context import AttnContext
 from godwit.ops.index_topk._rows import rows
@@ -48,19 +48,15 @@ def run(
 
 def pad_queries(q_QHD: Tensor) -> Tensor:
     """float32, contiguous, with an even number of heads; zeros change no score."""
-    return _padded(q_QHD, (0, 0, 0, q_QHD.shape[1] % 2))
+    return padded(q_QHD.float(), (0, 0, 0, q_QHD.shape[1] % 2)).contiguous()
 
 
 def pad_weights(w_QH: Tensor) -> Tensor:
     """Head weights to go with `pad_queries`."""
-    return _padded(w_QH, (0, w_QH.shape[1] % 2))
+    return padded(w_QH.float(), (0, w_QH.shape[1] % 2)).contiguous()
 
 
 def in_panels(k_LD: Tensor, width: int) -> Tensor:
     """Keys as float32 panels `(ceil(L / width), D, width)`, zeros behind the last."""
-    return _padded(k_LD, (0, 0, 0, -k_LD.shape[0] % width)).unflatten(0, (-1, width)).transpose(1, 2).contiguous()
-
-
-def _padded(x: Tensor, pad: tuple[int, ...]) -> Tensor:
-    """float32 and contiguous, zeros behind; `F.pad` copies also where there is nothing to add."""
-    return (F.pad(x.float(), pad) if any(pad) else x.float()).contiguous()
+    padded_LD = padded(k_LD.float(), (0, 0, 0, -k_LD.shape[0] % width))
+    return padded_LD.unflatten(0, (-1, width)).transpose(1, 2).contiguous()

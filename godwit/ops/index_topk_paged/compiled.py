@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from godwit.ops._padded import padded
 from godwit.ops._threads import match_threads
 from godwit.ops.context import AttnContext
 from godwit.ops.index_topk import compiled as flat
@@ -47,7 +47,7 @@ def run(
         document += [number] * new
         visible += range(length - new + 1, length + 1)
     # As wide as the tiles, whose zeros change no score.
-    q_QHB = F.pad(q_QHD, (0, tiles_MBW.shape[1] - q_QHD.shape[2]))
+    q_QHB = padded(q_QHD, (0, tiles_MBW.shape[1] - q_QHD.shape[2]))
     q, w = flat.pad_queries(q_QHB).numpy(), flat.pad_weights(w_QH).numpy()
     # numba takes a second to import; only those who select pay for it.
     from godwit.ops.index_topk_paged._kernel import select

@@ -7,9 +7,9 @@ have the same bits in every run, with any number of threads.
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from godwit.ops._padded import padded
 from godwit.ops._threads import match_threads
 from godwit.ops.context import AttnContext
 from godwit.ops.indexer_kl import Form, IndexerKL, Teacher
@@ -71,8 +71,8 @@ class _Loss(torch.autograd.Function):
         (num_tokens, num_heads, width), num_columns = q_THA.shape, index_TK.shape[1]
         # An even number of heads and whole blocks of columns; zeros change no score.
         pad = (0, -width % kernel.COLUMNS, 0, num_heads % 2)
-        q, k = _array(F.pad(q_THA.detach(), pad)), _array(F.pad(k_TA.detach(), pad[:2]))
-        w, index = _array(F.pad(w_TH.detach(), pad[2:])), index_TK.int().contiguous().numpy()
+        q, k = _array(padded(q_THA.detach(), pad)), _array(padded(k_TA.detach(), pad[:2]))
+        w, index = _array(padded(w_TH.detach(), pad[2:])), index_TK.int().contiguous().numpy()
         learned = [(_array(each.q_TNE), _array(each.k_TGE.transpose(0, 1)), each.scale) for each in teachers]
         kl, dq, dw = np.zeros(num_tokens, np.float64), np.zeros_like(q), np.zeros_like(w)
         dk = np.zeros((q.shape[2] // kernel.COLUMNS, num_tokens, kernel.COLUMNS), np.float32)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from godwit.ops._mask import as_mask
+from godwit.ops._padded import padded
 from godwit.ops.context import AttnContext
 from godwit.ops.sparse_attention import Attended, compiled
 
@@ -54,7 +55,7 @@ def run(
 ) -> Attended:
     """See `godwit.ops.sparse_attention.sparse_attention`."""
     width = v_TGE.shape[2]
-    v_TGD = F.pad(v_TGE, (0, q_THD.shape[2] - width))
+    v_TGD = padded(v_TGE, (0, q_THD.shape[2] - width))
     outputs = [q_THD.new_empty(0, *q_THD.shape[1:])]
     for start, end in context.bounds:
         for first in range(start, end, QUERY_BLOCK):

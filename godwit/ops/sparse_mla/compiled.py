@@ -6,9 +6,9 @@ in the tokens; its gradients have the same bits in every run, with any number of
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from godwit.ops._padded import padded
 from godwit.ops._threads import match_threads
 from godwit.ops.sparse_mla import LatentAttended
 
@@ -34,11 +34,11 @@ def run(q_QHW: Tensor, c_TW: Tensor, index_QK: Tensor, *, scale: float, latent_w
 
     num_heads, width = q_QHW.shape[1:]
     # Whole blocks of registers, as the loops take them; zeros cost time and change nothing.
-    q_padded_QHX = F.pad(q_QHW.float() * scale, (0, -width % COLUMNS, 0, -num_heads % HEADS))
-    # `pad` copies where there is nothing to add too. Rows may be a pool for many sequences, of which few are read.
+    q_padded_QHX = padded(q_QHW.float() * scale, (0, -width % COLUMNS, 0, -num_heads % HEADS))
+    # Rows may be a pool for many sequences, of which few are read.
     c_TX = c_TW.float()
     if width % COLUMNS and index_QK.numel():
-        c_TX = F.pad(c_TX[: int(index_QK.max()) + 1], (0, -width % COLUMNS))
+        c_TX = padded(c_TX[: int(index_QK.max()) + 1], (0, -width % COLUMNS))
     out_QHX, lse_QH = _Attend.apply(q_padded_QHX, c_TX, index_QK.int(), latent_width + -latent_width % COLUMNS)
     return LatentAttended(out_QHX[:, :num_heads, :latent_width].to(q_QHW.dtype), lse_QH[:, :num_heads])
 
@@ -69,7 +69,7 @@ class _Attend(torch.autograd.Function):
         width = c_TW.shape[1]
         whole = width + -width % kernel.COLUMNS
         q, c, dout, index, lse = map(_array, (q_QHW, c_TW, dout_QHC, index_QK, lse_QH))
-        wide_q, wide_dout = (_array(F.pad(x, (0, whole - x.shape[2]))) for x in (q_QHW, dout_QHC))
+        wide_q, wide_dout = (_array(padded(x, (0, whole - x.shape[2]))) for x in (q_QHW, dout_QHC))
         dq_QHW, dc_BTX = torch.empty(q_QHW.shape), torch.zeros(whole // kernel.COLUMNS, len(c), kernel.COLUMNS)
         num_heads, num_columns = q.shape[1], index.shape[1] + kernel.PAD
         chunk = max(MIN_CHUNK, CHUNK_NUMBERS // (num_heads * num_columns))
