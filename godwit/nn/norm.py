@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from godwit.ops.rms_norm import rms_norm
+
 
 class RMSNorm(nn.Module):
     """y = weight * cast(x / sqrt(mean(x^2) + eps)), the mean in float32, the cast back before the weight."""
@@ -16,5 +18,5 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the last dimension."""
         if x.dtype == torch.float32:
-            return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+            return rms_norm(x, self.weight, eps=self.eps)
         return self.weight * F.rms_norm(x.float(), self.weight.shape, None, self.eps).to(x.dtype)

@@ -198,6 +198,13 @@ def whole_vectors(builder: Value, count: Value) -> Value:
     return builder.and_(count, int64(-LANES))
 
 
+def joined(values: list[Value], join: Callable[[Value, Value], Value]) -> Value:
+    """All of them, 2^n many, joined pair by pair: a short chain of operations that wait for each other."""
+    while len(values) > 1:
+        values = [join(a, b) for a, b in zip(values[::2], values[1::2])]
+    return values[0]
+
+
 def pointer_and_shape(context: Value, builder: Value, kind: Value, value: Value) -> tuple[Value, list[Value]]:
     """Address of the first number of a contiguous numba array, and its sizes."""
     assert kind.layout == "C", kind

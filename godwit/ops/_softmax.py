@@ -3,7 +3,7 @@
 import numpy as np
 from numba import types
 
-from godwit.ops._lanes import FLOAT, LANES, Emitter, int64, operation, pointer_and_shape, whole_vectors
+from godwit.ops._lanes import FLOAT, LANES, Emitter, int64, joined, operation, pointer_and_shape, whole_vectors
 from godwit.ops._numba import njit
 
 LOWEST = float(np.finfo(np.float32).min)
@@ -24,7 +24,7 @@ def _emit_largest(context, builder, signature, arguments):  # noqa: ANN001
     )[0]
     lanes = [one.splat(builder.extract_element(best, int64(lane))) for lane in range(LANES)]
     rest = one.loop(
-        stop, [_joined(lanes, one.larger)], lambda j, c: [one.larger(one.load(one.at(start, j)), c[0])], start=whole
+        stop, [joined(lanes, one.larger)], lambda j, c: [one.larger(one.load(one.at(start, j)), c[0])], start=whole
     )
     return builder.extract_element(rest[0], int64(0))
 
@@ -53,15 +53,8 @@ def _emit_exponentials(context, builder, signature, arguments):  # noqa: ANN001
 
         sums = emit.loop(last, [emit.constant(0.0)], replace, start=first, step=emit.lanes)[0]
         lanes = [builder.extract_element(sums, int64(lane)) for lane in range(emit.lanes)]
-        total = builder.fadd(total, _joined(lanes, builder.fadd))
+        total = builder.fadd(total, joined(lanes, builder.fadd))
     return total
-
-
-def _joined(values, join):  # noqa: ANN001
-    """All of them, 2^n many, joined pair by pair: a short chain of operations that wait for each other."""
-    while len(values) > 1:
-        values = [join(a, b) for a, b in zip(values[::2], values[1::2])]
-    return values[0]
 
 
 @njit

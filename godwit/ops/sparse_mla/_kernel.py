@@ -13,7 +13,7 @@ from godwit.ops._numba import inner, njit, numba
 from godwit.ops._places import places
 from godwit.ops._softmax import exponentials, largest
 from godwit.ops.sparse_mla._any_width import PART
-from godwit.ops.sparse_mla._products import AHEAD, HEADS, ROWS, add_rows, dots
+from godwit.ops.sparse_mla._products import AHEAD, ROWS, add_rows, dots
 
 # Queries that take parts in turn, and numbers that their inputs and outputs may have: half a MB, to fit beside rows.
 QUERIES = 64
@@ -26,16 +26,16 @@ def queries_at_once(num_queries: int, num_heads: int, width: int, num_threads: i
 
 
 @njit(parallel=True)
-def attend(q, c, index, out, lse, block):  # noqa: ANN001 (compiled: types are inferred)
+def attend(q, c, index, out, lse, block, group):  # noqa: ANN001 (compiled: types are inferred)
     """Fill `out` (Q, H, C) and `lse` (Q, H) from scaled queries (Q, H, W), rows (T, W) and positions (Q, K).
 
-    `block` queries take their parts in turn, see `queries_at_once`.
+    `block` queries take their parts in turn, see `queries_at_once`; heads are whole groups, see `_products.group_of`.
     """
     num_queries, num_heads, width = q.shape[0], q.shape[1], index.shape[1]
     for b in numba.prange((num_queries + block - 1) // block):
         first, last = b * block, min((b + 1) * block, num_queries)
         place, count = np.zeros((block, width + AHEAD + ROWS), np.int64), np.zeros(block, np.int64)
-        p = np.empty((HEADS, min(width, PART) + ROWS), np.float32)
+        p = np.empty((len(group), min(width, PART) + ROWS), np.float32)
         top, total = np.full((block, num_heads), -np.inf, np.float32), np.zeros((block, num_heads), np.float32)
         for i in range(first, last):
             count[i - first] = places(index[i], place[i - first])
@@ -44,7 +44,7 @@ def attend(q, c, index, out, lse, block):  # noqa: ANN001 (compiled: types are i
             for i in range(first, last):
                 number = min(PART, count[i - first] - start)
                 if number > 0:
-                    attend_part(q, c, place, i, i - first, start, number, p, top, total, out)
+                    attend_part(q, c, place, i, i - first, start, number, p, top, total, out, group)
         for i in range(first, last):
             for h in range(num_heads):
                 inverse = np.float32(1) / total[i - first, h]
@@ -54,14 +54,14 @@ def attend(q, c, index, out, lse, block):  # noqa: ANN001 (compiled: types are i
 
 
 @inner
-def attend_part(q, c, place, i, r, first, count, p, top, total, out):  # noqa: ANN001
+def attend_part(q, c, place, i, r, first, count, p, top, total, out, group):  # noqa: ANN001
     """Add `count` rows of query i, from entry `first` of row r of `place` on, to its sums."""
-    for h in range(0, q.shape[1], HEADS):
+    for h in range(0, q.shape[1], len(group)):
         # Heads find the coming rows in the cache if the first has asked for them.
-        dots(q, i, h, c, place, r, first, count, p, q.shape[2] if h == 0 else 0)
-        for g in range(HEADS):
+        dots(q, i, h, c, place, r, first, count, p, q.shape[2] if h == 0 else 0, group)
+        for g in range(len(group)):
             weigh(p, g, count, top, total, out, i, r, h + g, first > 0)
-        add_rows(p, c, place, r, first, count, out, i, h)
+        add_rows(p, c, place, r, first, count, out, i, h, group)
 
 
 @inner
@@ -75,3 +75,5 @@ def weigh(p, g, count, top, total, out, i, r, h, again):  # noqa: ANN001
             out[i, h, d] *= factor
     top[r, h] = best
     total[r, h] += exponentials(p[g], count, best)
+    # Sums take rows in groups.
+    p[g, count : count + ROWS] = 0

@@ -1,46 +1,55 @@
-"""The two products of absorbed attention, four heads of one query at a time, all partial sums in registers.
+"""The two products of absorbed attention, a group of heads of one query at a time, all partial sums in registers.
 
-A row's numbers, once loaded, serve four heads, a head's several rows or vectors. Rows are read where they lie.
+A row's numbers, once loaded, serve the group, a head's several rows or vectors. Rows are read where they lie. A group
+is four heads, or two where padding to four would be waste; loops are given a tuple of so many entries and are compiled
+for its length.
 """
 
 from numba import types
 
-from godwit.ops._lanes import LANES, SUMS, ZERO, Emitter, int64, operation, pointer_and_shape
+from godwit.ops._lanes import LANES, SUMS, ZERO, Emitter, int64, joined, operation, pointer_and_shape
 
-HEADS = 4
-ROWS = SUMS // HEADS
+GROUP = (0,) * 4
+PAIR = (0,) * 2
+# The most rows that either takes at a time, those of a pair.
+ROWS = SUMS // len(PAIR)
 # Rows that are asked for before their turn: they are scattered over memory, and the processor cannot foresee them.
 AHEAD = 32
 # float32 numbers of a cache line.
 LINE = 16
 # Rows must be whole multiples of it.
 COLUMNS = LANES
-# Vectors of columns that `add_rows` takes at a time; fewer where fewer are left.
-SIDE = SUMS // HEADS
+
+
+def group_of(num_heads: int) -> tuple[int, ...]:
+    """The group that needs fewer heads of padding; the larger of two that need as many."""
+    return min(GROUP, PAIR, key=lambda group: -num_heads % len(group))
 
 
 @operation
-def dots(typing, q, i, h, c, place, r, first, count, p, fetch):  # noqa: ANN001 (numba passes its own types)
-    """p[g, j] = q[i, h + g] . c[place[r, first + j]] for four heads, j < count; may take ROWS - 1 behind the last.
+def dots(typing, q, i, h, c, place, r, first, count, p, fetch, group):  # noqa: ANN001 (numba's own types)
+    """p[g, j] = q[i, h + g] . c[place[r, first + j]] for a group, j < count; may take ROWS - 1 behind the last.
 
     Asks for the first `fetch` numbers of rows AHEAD further on in `place`.
     """
     integer = types.int64
-    return types.void(q, integer, integer, c, place, integer, integer, integer, p, integer), _emit_dots
+    return types.void(q, integer, integer, c, place, integer, integer, integer, p, integer, group), _emit_dots
 
 
 def _emit_dots(context, builder, signature, arguments):  # noqa: ANN001
     emit = Emitter(builder)
     arrays = [pointer_and_shape(context, builder, signature.args[n], arguments[n]) for n in (0, 3, 4, 8)]
     (all_q, (_, num_heads, width)), (c, _), (place, (_, listing)), (p, (_, room)) = arrays
+    heads = signature.args[-1].count
+    together = SUMS // heads
     row = builder.add(builder.mul(arguments[1], num_heads), arguments[2])
-    q = [emit.at(all_q, builder.mul(builder.add(row, int64(g)), width)) for g in range(HEADS)]
+    q = [emit.at(all_q, builder.mul(builder.add(row, int64(g)), width)) for g in range(heads)]
     listed = emit.at(place, builder.add(builder.mul(arguments[5], listing), arguments[6]))
 
     def some_rows(j, _):  # noqa: ANN001
-        places = [emit.number(listed, builder.add(j, int64(r))) for r in range(ROWS)]
+        places = [emit.number(listed, builder.add(j, int64(r))) for r in range(together)]
         rows = [emit.at(c, builder.mul(number, width)) for number in places]
-        coming = [emit.number(listed, builder.add(j, int64(AHEAD + r))) for r in range(ROWS)]
+        coming = [emit.number(listed, builder.add(j, int64(AHEAD + r))) for r in range(together)]
         starts = [emit.at(c, builder.mul(number, width)) for number in coming]
 
         def fetch_line(d, _):  # noqa: ANN001
@@ -54,59 +63,73 @@ def _emit_dots(context, builder, signature, arguments):  # noqa: ANN001
             keys = [emit.load(emit.at(one, d)) for one in rows]
             queries = [emit.load(emit.at(one, d)) for one in q]
             return [
-                emit.multiply_add(queries[g], keys[r], sums[g * ROWS + r]) for g in range(HEADS) for r in range(ROWS)
+                emit.multiply_add(queries[g], keys[r], sums[g * together + r])
+                for g in range(heads)
+                for r in range(together)
             ]
 
-        sums = emit.totals(emit.loop(width, [ZERO] * (HEADS * ROWS), add_width, step=LANES))
-        for g in range(HEADS):
-            emit.store_part(sums, g * ROWS, ROWS, emit.at(p, builder.add(builder.mul(room, int64(g)), j)))
+        sums = emit.totals(emit.loop(width, [ZERO] * SUMS, add_width, step=LANES))
+        for g in range(heads):
+            emit.store_part(sums, g * together, together, emit.at(p, builder.add(builder.mul(room, int64(g)), j)))
         return []
 
-    emit.loop(arguments[7], [], some_rows, step=ROWS)
+    emit.loop(arguments[7], [], some_rows, step=together)
     return context.get_dummy_value()
 
 
 @operation
-def add_rows(typing, p, c, place, r, first, count, out, i, h):  # noqa: ANN001
-    """out[i, h + g] += sum_j p[g, j] c[place[r, first + j], :C] for four heads, j < count; C in whole COLUMNS."""
+def add_rows(typing, p, c, place, r, first, count, out, i, h, group):  # noqa: ANN001
+    """out[i, h + g] += sum_j p[g, j] c[place[r, first + j], :C] for a group, j < count; C in whole COLUMNS.
+
+    May take ROWS - 1 behind the last, whose weights must be zero.
+    """
     integer = types.int64
-    return types.void(p, c, place, integer, integer, integer, out, integer, integer), _emit_add_rows
+    return types.void(p, c, place, integer, integer, integer, out, integer, integer, group), _emit_add_rows
 
 
 def _emit_add_rows(context, builder, signature, arguments):  # noqa: ANN001
     emit = Emitter(builder)
     arrays = [pointer_and_shape(context, builder, signature.args[n], arguments[n]) for n in (0, 1, 2, 6)]
     (p, (_, room)), (c, (_, width)), (place, (_, listing)), (all_out, (_, num_heads, latent)) = arrays
+    heads = signature.args[-1].count
     row = builder.add(builder.mul(arguments[7], num_heads), arguments[8])
-    out = [emit.at(all_out, builder.mul(builder.add(row, int64(g)), latent)) for g in range(HEADS)]
-    weights = [emit.at(p, builder.mul(room, int64(g))) for g in range(HEADS)]
+    out = [emit.at(all_out, builder.mul(builder.add(row, int64(g)), latent)) for g in range(heads)]
+    weights = [emit.at(p, builder.mul(room, int64(g))) for g in range(heads)]
     listed = emit.at(place, builder.add(builder.mul(arguments[3], listing), arguments[4]))
 
     def columns(side):  # noqa: ANN001
+        # The fewer columns, the more rows, so that always as many sums are at work.
+        at_once = SUMS // (heads * side)
+
         def add(d, _):  # noqa: ANN001
             targets = [emit.at(one, d) for one in out]
             start = [emit.load(target, v * LANES) for target in targets for v in range(side)]
 
-            def add_row(j, sums):  # noqa: ANN001
-                source = emit.at(c, builder.add(builder.mul(emit.number(listed, j), width), d))
-                values = [emit.load(source, v * LANES) for v in range(side)]
-                factors = [emit.splat(emit.number(weight, j)) for weight in weights]
-                return [
-                    emit.multiply_add(factors[g], values[v], sums[g * side + v])
-                    for g in range(HEADS)
-                    for v in range(side)
-                ]
+            def add_some(j, sums):  # noqa: ANN001
+                added = []
+                for r in range(at_once):
+                    number = builder.add(j, int64(r))
+                    source = emit.at(c, builder.add(builder.mul(emit.number(listed, number), width), d))
+                    values = [emit.load(source, v * LANES) for v in range(side)]
+                    factors = [emit.splat(emit.number(weight, number)) for weight in weights]
+                    before = sums[r * heads * side : (r + 1) * heads * side]
+                    added += [
+                        emit.multiply_add(factors[g], values[v], before[g * side + v])
+                        for g in range(heads)
+                        for v in range(side)
+                    ]
+                return added
 
-            sums = emit.loop(arguments[5], start, add_row)
-            for g in range(HEADS):
-                for v in range(side):
-                    emit.store(sums[g * side + v], targets[g], v * LANES)
+            sums = emit.loop(arguments[5], start + [ZERO] * (SUMS - len(start)), add_some, step=at_once)
+            for n in range(heads * side):
+                emit.store(joined(sums[n :: heads * side], builder.fadd), targets[n // side], n % side * LANES)
             return []
 
         return add
 
     done = int64(0)
-    side = SIDE
+    # Vectors of columns that are taken at a time; fewer where fewer are left.
+    side = SUMS // heads
     while side:
         size = int64(side * LANES)
         # Up to the last whole block of that many columns.

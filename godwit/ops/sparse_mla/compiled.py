@@ -30,11 +30,11 @@ def why_not(q_QHW: Tensor, c_TW: Tensor, index_QK: Tensor, *, scale: float, late
 def run(q_QHW: Tensor, c_TW: Tensor, index_QK: Tensor, *, scale: float, latent_width: int) -> LatentAttended:
     """See `godwit.ops.sparse_mla.sparse_mla`."""
     # numba takes a second to import; only those who attend pay for it.
-    from godwit.ops.sparse_mla._products import COLUMNS, HEADS
+    from godwit.ops.sparse_mla._products import COLUMNS, group_of
 
     num_heads, width = q_QHW.shape[1:]
     # Whole blocks of registers, as the loops take them; zeros cost time and change nothing.
-    q_padded_QHX = padded(q_QHW.float() * scale, (0, -width % COLUMNS, 0, -num_heads % HEADS))
+    q_padded_QHX = padded(q_QHW.float() * scale, (0, -width % COLUMNS, 0, -num_heads % len(group_of(num_heads))))
     # Rows may be a pool for many sequences, of which few are read.
     c_TX = c_TW.float()
     if width % COLUMNS and index_QK.numel():
@@ -49,11 +49,13 @@ class _Attend(torch.autograd.Function):
         out_QHC = torch.empty(*q_QHW.shape[:2], latent_width)
         lse_QH = torch.empty(q_QHW.shape[:2])
         from godwit.ops.sparse_mla._kernel import attend, queries_at_once
+        from godwit.ops.sparse_mla._products import group_of
 
         match_threads()
         num_queries, num_heads, width = q_QHW.shape
         block = queries_at_once(num_queries, num_heads, width, torch.get_num_threads())
-        attend(_array(q_QHW), _array(c_TW), _array(index_QK), out_QHC.numpy(), lse_QH.numpy(), block)
+        q, c, index = map(_array, (q_QHW, c_TW, index_QK))
+        attend(q, c, index, out_QHC.numpy(), lse_QH.numpy(), block, group_of(num_heads))
         ctx.save_for_backward(q_QHW, c_TW, index_QK, out_QHC, lse_QH)
         return out_QHC, lse_QH
 
@@ -64,11 +66,16 @@ class _Attend(torch.autograd.Function):
         match_threads()
         q_QHW, c_TW, index_QK, out_QHC, lse_QH = ctx.saved_tensors
         # d lse / d score is p: it joins the term that all of a row's scores share.
-        delta = _array((dout_QHC * out_QHC).sum(dim=-1) - dlse_QH)
+        delta_QH = (dout_QHC * out_QHC).sum(dim=-1) - dlse_QH
+        # Heads in fours, as the loops take them.
+        own_heads = q_QHW.shape[1]
+        more = -own_heads % 4
+        q_QHW, dout_QHC = (padded(x, (0, 0, 0, more)) for x in (q_QHW, dout_QHC))
+        delta, lse = (_array(padded(x, (0, more))) for x in (delta_QH, lse_QH))
         # Columns in whole blocks; output gradients as wide as queries, so that both are cut alike.
         width = c_TW.shape[1]
         whole = width + -width % kernel.COLUMNS
-        q, c, dout, index, lse = map(_array, (q_QHW, c_TW, dout_QHC, index_QK, lse_QH))
+        q, c, dout, index = map(_array, (q_QHW, c_TW, dout_QHC, index_QK))
         wide_q, wide_dout = (_array(padded(x, (0, whole - x.shape[2]))) for x in (q_QHW, dout_QHC))
         dq_QHW, dc_BTX = torch.empty(q_QHW.shape), torch.zeros(whole // kernel.COLUMNS, len(c), kernel.COLUMNS)
         num_heads, num_columns = q.shape[1], index.shape[1] + kernel.PAD
@@ -79,7 +86,7 @@ class _Attend(torch.autograd.Function):
             rows = slice(start, start + chunk)
             kernel.query_gradients(q[rows], c, index[rows], dout[rows], lse[rows], delta[rows], p, ds, dq[rows])
             kernel.row_gradients(wide_q[rows], wide_dout[rows], index[rows], p, ds, dc)
-        return dq_QHW, dc_BTX.transpose(0, 1).flatten(1)[:, :width], None, None
+        return dq_QHW[:, :own_heads], dc_BTX.transpose(0, 1).flatten(1)[:, :width], None, None
 
 
 def _array(x: Tensor) -> np.ndarray:
