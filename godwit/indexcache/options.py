@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from godwit.base.errors import GodwitError
 
-MEMORY = 2 << 30
+MEMORY = 4 * 10**9
 """Bytes of states kept between plans, by default."""
 
 

@@ -139,16 +139,6 @@ class Emitter:
         """Chosen lanes of two vectors side by side, plus others."""
         return self.builder.fadd(*(self.builder.shuffle_vector(a, b, _places(part)) for part in (first, second)))
 
-    def prefetch(self, pointer: Value) -> None:
-        """Ask for a cache line that will be read soon."""
-        kinds = [ir.IntType(8).as_pointer(), INT32, INT32, INT32]
-        name = "llvm.prefetch.p0"
-        found = self.builder.module.globals.get(name)
-        function = found or ir.Function(self.builder.module, ir.FunctionType(ir.VoidType(), kinds), name)
-        # For reading, to be kept in the second-level cache, data.
-        constants = [ir.Constant(INT32, number) for number in (0, 2, 1)]
-        self.builder.call(function, [self.builder.bitcast(pointer, kinds[0]), *constants])
-
     def _call(self, operation: str, arguments: list[Value]) -> Value:
         name = f"llvm.{operation}.v{self.lanes}f32"
         found = self.builder.module.globals.get(name)

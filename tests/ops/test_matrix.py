@@ -17,6 +17,7 @@ from godwit.ops import (
     index_topk_paged,
     index_two_level,
     indexer_kl,
+    rms_norm,
     rotate,
     sample_attention,
     sparse_attention,
@@ -32,6 +33,7 @@ OPS: dict[str, Op] = {
     "index_topk_paged": index_topk_paged._OP,  # its parity is in test_index_topk_paged.py
     "indexer_kl": indexer_kl._OP,  # its parity is in test_indexer_kl.py
     "rotate": rotate._OP,  # its parity is in test_rotate.py
+    "rms_norm": rms_norm._OP,  # its parity is in test_rms_norm.py
     "draw": draw._OP,  # its parity is in test_draw.py
     "experts": experts._OP,
     "sparse_mla": sparse_mla._OP,

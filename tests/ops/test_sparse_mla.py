@@ -59,6 +59,24 @@ def test_the_model_without_gradients_equals_the_expanded_form(backend: str) -> N
     torch.testing.assert_close(absorbed.logits_TV, expanded.logits_TV.detach(), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize(("heads", "width", "latent"), [(1, 40, 40), (2, 64, 48), (6, 144, 128), (8, 576, 512)])
+def test_many_rows_in_parts_and_heads_in_pairs_or_fours(heads: int, width: int, latent: int) -> None:
+    """More rows than a part holds, some queries with fewer; groups of two and of four heads, all widths of columns."""
+    from godwit.ops.sparse_mla._kernel import PART
+
+    num_rows, width_K = 2 * PART + 100, PART + 77
+    q_QHW = randn(9, heads, width, seed=0, dtype=torch.float32)
+    c_TW = randn(num_rows, width, seed=1, dtype=torch.float32)
+    index_QK = torch.stack([torch.randperm(num_rows)[:width_K].sort().values for _ in range(9)]).int()
+    index_QK[3, PART - 5 :], index_QK[4, 1:], index_QK[5, PART:] = -1, -1, -1
+    with use(sparse_mla="compiled"):
+        found = sparse_mla(q_QHW, c_TW, index_QK, scale=0.1, latent_width=latent)
+    with use(sparse_mla="reference"):
+        expected = sparse_mla(q_QHW.double(), c_TW.double(), index_QK, scale=0.1, latent_width=latent)
+    torch.testing.assert_close(found.out_QHC.double(), expected.out_QHC, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(found.lse_QH.double(), expected.lse_QH, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("missing", [0, 3])
 def test_of_a_pool_no_more_is_copied_than_up_to_the_last_row_read(missing: int, monkeypatch) -> None:
     """Rows of whole registers are read where they lie; those behind may hold anything."""

@@ -48,7 +48,7 @@ class Options(DataOptions):
     """compare with uniform, similarity and random plans"""
     refine: bool = False
     """behind the search, move single indexers between their neighbours while that lowers the loss"""
-    memory: Annotated[str, tyro.conf.arg(metavar="2GB")] = "2GB"
+    memory: Annotated[str, tyro.conf.arg(metavar="4GB")] = "4GB"
     """states to keep between plans, all processes together; changes the time only"""
     json: bool = False
     """print JSON"""

@@ -1,10 +1,10 @@
 """The compiled loop behind `compiled`: per query, scores of its rows, softmax, weighted sum of their latent part.
 
-A query's rows are taken in parts that stay in the L2 cache while all heads go over them, first for the scores and at
-once for the sums. Later parts correct what is there by e^(old maximum - new maximum), as FlashAttention (arXiv
-2205.14135) does. Some queries take their first parts, then their second ones, ...: as positions come in order, where
-many are selected those are rows of one region, which does fit the cache when all rows together do not. The products
-are in `_products`.
+A query's rows are taken in parts that stay in the L2 cache between scores and sums, and of a part as many at a time as
+stay in the L1 cache while all heads go over them. Later parts correct what is there by e^(old maximum - new maximum),
+as FlashAttention (arXiv 2205.14135) does. Some queries take their first parts, then their second ones, ...: as
+positions come in order, where many are selected those are rows of one region, which does fit the cache when all rows
+together do not. The products are in `_products`.
 """
 
 import numpy as np
@@ -12,9 +12,11 @@ import numpy as np
 from godwit.ops._numba import inner, njit, numba
 from godwit.ops._places import places
 from godwit.ops._softmax import exponentials, largest
-from godwit.ops.sparse_mla._any_width import PART
-from godwit.ops.sparse_mla._products import AHEAD, ROWS, add_rows, dots
+from godwit.ops.sparse_mla._products import ROWS, add_rows, dots
 
+# Rows of a part, and numbers of those that stay in the L1 cache, beside queries: 29 KB.
+PART = 256
+NEAR = 7168
 # Queries that take parts in turn, and numbers that their inputs and outputs may have: half a MB, to fit beside rows.
 QUERIES = 64
 NUMBERS = 1 << 17
@@ -34,8 +36,9 @@ def attend(q, c, index, out, lse, block, group):  # noqa: ANN001 (compiled: type
     num_queries, num_heads, width = q.shape[0], q.shape[1], index.shape[1]
     for b in numba.prange((num_queries + block - 1) // block):
         first, last = b * block, min((b + 1) * block, num_queries)
-        place, count = np.zeros((block, width + AHEAD + ROWS), np.int64), np.zeros(block, np.int64)
-        p = np.empty((len(group), min(width, PART) + ROWS), np.float32)
+        place, count = np.zeros((block, width + ROWS), np.int64), np.zeros(block, np.int64)
+        near = max(1, NEAR // (ROWS * c.shape[1])) * ROWS
+        p = np.empty((num_heads, min(width, PART) + ROWS), np.float32)
         top, total = np.full((block, num_heads), -np.inf, np.float32), np.zeros((block, num_heads), np.float32)
         for i in range(first, last):
             count[i - first] = places(index[i], place[i - first])
@@ -44,7 +47,7 @@ def attend(q, c, index, out, lse, block, group):  # noqa: ANN001 (compiled: type
             for i in range(first, last):
                 number = min(PART, count[i - first] - start)
                 if number > 0:
-                    attend_part(q, c, place, i, i - first, start, number, p, top, total, out, group)
+                    attend_part(q, c, place, i, i - first, start, number, p, top, total, out, near, group)
         for i in range(first, last):
             for h in range(num_heads):
                 inverse = np.float32(1) / total[i - first, h]
@@ -54,26 +57,30 @@ def attend(q, c, index, out, lse, block, group):  # noqa: ANN001 (compiled: type
 
 
 @inner
-def attend_part(q, c, place, i, r, first, count, p, top, total, out, group):  # noqa: ANN001
-    """Add `count` rows of query i, from entry `first` of row r of `place` on, to its sums."""
-    for h in range(0, q.shape[1], len(group)):
-        # Heads find the coming rows in the cache if the first has asked for them.
-        dots(q, i, h, c, place, r, first, count, p, q.shape[2] if h == 0 else 0, group)
-        for g in range(len(group)):
-            weigh(p, g, count, top, total, out, i, r, h + g, first > 0)
-        add_rows(p, c, place, r, first, count, out, i, h, group)
+def attend_part(q, c, place, i, r, first, count, p, top, total, out, near, group):  # noqa: ANN001
+    """Add `count` rows of query i, from entry `first` of row r of `place` on, to its sums; `near` rows at a time."""
+    num_heads = q.shape[1]
+    for s in range(0, count, near):
+        n = min(near, count - s)
+        for h in range(0, num_heads, len(group)):
+            dots(q, i, h, c, place, r, first + s, n, p, s, group)
+    for h in range(num_heads):
+        weigh(p[h], count, top, total, out, i, r, h, first > 0)
+    for s in range(0, count, near):
+        for h in range(0, num_heads, len(group)):
+            add_rows(p, s, c, place, r, first + s, min(near, count - s), out, i, h, group)
 
 
 @inner
-def weigh(p, g, count, top, total, out, i, r, h, again):  # noqa: ANN001
-    """Turn scores p[g, :count] into e^(score - maximum so far); correct head h's sums if the maximum has changed."""
-    best = max(top[r, h], largest(p[g], count))
+def weigh(p, count, top, total, out, i, r, h, again):  # noqa: ANN001
+    """Turn the first scores into e^(score - maximum so far); correct head h's sums if the maximum has changed."""
+    best = max(top[r, h], largest(p, count))
     if again:
         factor = np.exp(top[r, h] - best)
         total[r, h] *= factor
         for d in range(out.shape[2]):
             out[i, h, d] *= factor
     top[r, h] = best
-    total[r, h] += exponentials(p[g], count, best)
+    total[r, h] += exponentials(p, count, best)
     # Sums take rows in groups.
-    p[g, count : count + ROWS] = 0
+    p[count : count + ROWS] = 0

@@ -13,10 +13,6 @@ GROUP = (0,) * 4
 PAIR = (0,) * 2
 # The most rows that either takes at a time, those of a pair.
 ROWS = SUMS // len(PAIR)
-# Rows that are asked for before their turn: they are scattered over memory, and the processor cannot foresee them.
-AHEAD = 32
-# float32 numbers of a cache line.
-LINE = 16
 # Rows must be whole multiples of it.
 COLUMNS = LANES
 
@@ -27,13 +23,13 @@ def group_of(num_heads: int) -> tuple[int, ...]:
 
 
 @operation
-def dots(typing, q, i, h, c, place, r, first, count, p, fetch, group):  # noqa: ANN001 (numba's own types)
-    """p[g, j] = q[i, h + g] . c[place[r, first + j]] for a group, j < count; may take ROWS - 1 behind the last.
+def dots(typing, q, i, h, c, place, r, first, count, p, at, group):  # noqa: ANN001 (numba's own types)
+    """p[h + g, at + j] = q[i, h + g] . c[place[r, first + j]] for a group, j < count.
 
-    Asks for the first `fetch` numbers of rows AHEAD further on in `place`.
+    May take ROWS - 1 behind the last.
     """
     integer = types.int64
-    return types.void(q, integer, integer, c, place, integer, integer, integer, p, integer, group), _emit_dots
+    return types.void(q, integer, integer, c, place, *[integer] * 3, p, integer, group), _emit_dots
 
 
 def _emit_dots(context, builder, signature, arguments):  # noqa: ANN001
@@ -45,19 +41,11 @@ def _emit_dots(context, builder, signature, arguments):  # noqa: ANN001
     row = builder.add(builder.mul(arguments[1], num_heads), arguments[2])
     q = [emit.at(all_q, builder.mul(builder.add(row, int64(g)), width)) for g in range(heads)]
     listed = emit.at(place, builder.add(builder.mul(arguments[5], listing), arguments[6]))
+    scores = emit.at(p, builder.add(builder.mul(arguments[2], room), arguments[9]))
 
     def some_rows(j, _):  # noqa: ANN001
         places = [emit.number(listed, builder.add(j, int64(r))) for r in range(together)]
         rows = [emit.at(c, builder.mul(number, width)) for number in places]
-        coming = [emit.number(listed, builder.add(j, int64(AHEAD + r))) for r in range(together)]
-        starts = [emit.at(c, builder.mul(number, width)) for number in coming]
-
-        def fetch_line(d, _):  # noqa: ANN001
-            for start in starts:
-                emit.prefetch(emit.at(start, d))
-            return []
-
-        emit.loop(arguments[9], [], fetch_line, step=LINE)
 
         def add_width(d, sums):  # noqa: ANN001
             keys = [emit.load(emit.at(one, d)) for one in rows]
@@ -70,7 +58,7 @@ def _emit_dots(context, builder, signature, arguments):  # noqa: ANN001
 
         sums = emit.totals(emit.loop(width, [ZERO] * SUMS, add_width, step=LANES))
         for g in range(heads):
-            emit.store_part(sums, g * together, together, emit.at(p, builder.add(builder.mul(room, int64(g)), j)))
+            emit.store_part(sums, g * together, together, emit.at(scores, builder.add(builder.mul(room, int64(g)), j)))
         return []
 
     emit.loop(arguments[7], [], some_rows, step=together)
@@ -78,24 +66,25 @@ def _emit_dots(context, builder, signature, arguments):  # noqa: ANN001
 
 
 @operation
-def add_rows(typing, p, c, place, r, first, count, out, i, h, group):  # noqa: ANN001
-    """out[i, h + g] += sum_j p[g, j] c[place[r, first + j], :C] for a group, j < count; C in whole COLUMNS.
+def add_rows(typing, p, at, c, place, r, first, count, out, i, h, group):  # noqa: ANN001
+    """out[i, h + g] += sum_j p[h + g, at + j] c[place[r, first + j], :C] for a group, j < count; C in whole COLUMNS.
 
     May take ROWS - 1 behind the last, whose weights must be zero.
     """
     integer = types.int64
-    return types.void(p, c, place, integer, integer, integer, out, integer, integer, group), _emit_add_rows
+    return types.void(p, integer, c, place, *[integer] * 3, out, integer, integer, group), _emit_add_rows
 
 
 def _emit_add_rows(context, builder, signature, arguments):  # noqa: ANN001
     emit = Emitter(builder)
-    arrays = [pointer_and_shape(context, builder, signature.args[n], arguments[n]) for n in (0, 1, 2, 6)]
+    arrays = [pointer_and_shape(context, builder, signature.args[n], arguments[n]) for n in (0, 2, 3, 7)]
     (p, (_, room)), (c, (_, width)), (place, (_, listing)), (all_out, (_, num_heads, latent)) = arrays
     heads = signature.args[-1].count
-    row = builder.add(builder.mul(arguments[7], num_heads), arguments[8])
+    row = builder.add(builder.mul(arguments[8], num_heads), arguments[9])
     out = [emit.at(all_out, builder.mul(builder.add(row, int64(g)), latent)) for g in range(heads)]
-    weights = [emit.at(p, builder.mul(room, int64(g))) for g in range(heads)]
-    listed = emit.at(place, builder.add(builder.mul(arguments[3], listing), arguments[4]))
+    scores = emit.at(p, builder.add(builder.mul(arguments[9], room), arguments[1]))
+    weights = [emit.at(scores, builder.mul(room, int64(g))) for g in range(heads)]
+    listed = emit.at(place, builder.add(builder.mul(arguments[4], listing), arguments[5]))
 
     def columns(side):  # noqa: ANN001
         # The fewer columns, the more rows, so that always as many sums are at work.
@@ -120,7 +109,7 @@ def _emit_add_rows(context, builder, signature, arguments):  # noqa: ANN001
                     ]
                 return added
 
-            sums = emit.loop(arguments[5], start + [ZERO] * (SUMS - len(start)), add_some, step=at_once)
+            sums = emit.loop(arguments[6], start + [ZERO] * (SUMS - len(start)), add_some, step=at_once)
             for n in range(heads * side):
                 emit.store(joined(sums[n :: heads * side], builder.fadd), targets[n // side], n % side * LANES)
             return []
