@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from godwit.ops._array import array
 from godwit.ops._padded import padded
 from godwit.ops._threads import match_threads
 from godwit.ops.context import AttnContext
@@ -71,9 +72,11 @@ class _Loss(torch.autograd.Function):
         (num_tokens, num_heads, width), num_columns = q_THA.shape, index_TK.shape[1]
         # An even number of heads and whole blocks of columns; zeros change no score.
         pad = (0, -width % kernel.COLUMNS, 0, num_heads % 2)
-        q, k = _array(padded(q_THA.detach(), pad)), _array(padded(k_TA.detach(), pad[:2]))
-        w, index = _array(padded(w_TH.detach(), pad[2:])), index_TK.int().contiguous().numpy()
-        learned = [(_array(each.q_TNE), _array(each.k_TGE.transpose(0, 1)), each.scale) for each in teachers]
+        q, k = array(padded(q_THA.float(), pad)), array(padded(k_TA.float(), pad[:2]))
+        w, index = array(padded(w_TH.float(), pad[2:])), array(index_TK.int())
+        learned = [
+            (array(each.q_TNE.float()), array(each.k_TGE.transpose(0, 1).float()), each.scale) for each in teachers
+        ]
         kl, dq, dw = np.zeros(num_tokens, np.float64), np.zeros_like(q), np.zeros_like(w)
         dk = np.zeros((q.shape[2] // kernel.COLUMNS, num_tokens, kernel.COLUMNS), np.float32)
         chunk = max(MIN_CHUNK, CHUNK_NUMBERS // (q.shape[1] * num_columns))
@@ -101,7 +104,3 @@ class _Loss(torch.autograd.Function):
     @staticmethod
     def backward(ctx, *grad_outputs):  # noqa: ANN001
         return *scaled(ctx.saved_tensors, grad_outputs[0]), None, None, None
-
-
-def _array(x: Tensor) -> np.ndarray:
-    return x.detach().float().contiguous().numpy()

@@ -19,21 +19,21 @@ ROWS = 64
 
 
 @operation
-def sum_of_products(typing, a, b, weight, t):  # noqa: ANN001 (numba passes its own types)
-    """sum_d a[t, d] b[t, d] weight[d], float32."""
-    return types.float32(a, b, weight, types.int64), _emit_sum
+def sum_of_products(typing, a, b, t):  # noqa: ANN001 (numba passes its own types)
+    """sum_d a[t, d] b[t, d], float32."""
+    return types.float32(a, b, types.int64), _emit_sum
 
 
 def _emit_sum(context, builder, signature, arguments):  # noqa: ANN001
-    arrays = [pointer_and_shape(context, builder, signature.args[n], arguments[n]) for n in range(3)]
-    (a, (_, width)), (b, _), (weight, _) = arrays
+    arrays = [pointer_and_shape(context, builder, signature.args[n], arguments[n]) for n in range(2)]
+    (a, (_, width)), (b, _) = arrays
     wide, one = Emitter(builder), Emitter(builder, lanes=1)
-    row = builder.mul(arguments[3], width)
-    starts, whole = [wide.at(a, row), wide.at(b, row), weight], whole_vectors(builder, width)
+    row = builder.mul(arguments[2], width)
+    starts, whole = [wide.at(a, row), wide.at(b, row)], whole_vectors(builder, width)
 
     def add(emit, d, sums):  # noqa: ANN001
-        x, y, z = (emit.load(emit.at(start, d)) for start in starts)
-        return [emit.multiply_add(builder.fmul(x, z), y, sums[0])]
+        x, y = (emit.load(emit.at(start, d)) for start in starts)
+        return [emit.multiply_add(x, y, sums[0])]
 
     lanes = wide.loop(whole, [wide.constant(0.0)], lambda d, sums: add(wide, d, sums), step=LANES)[0]
     rest = one.loop(width, [one.constant(0.0)], lambda d, sums: add(one, d, sums), start=whole)[0]
@@ -45,9 +45,8 @@ def _emit_sum(context, builder, signature, arguments):  # noqa: ANN001
 def normalise(x, weight, eps, out, inverse):  # noqa: ANN001 (compiled: types are inferred)
     """Fill `out` (T, D) with y and `inverse` (T,) with r."""
     width = x.shape[1]
-    ones = np.ones(width, np.float32)
     for t in numba.prange(x.shape[0]):
-        r = np.float32(1) / np.sqrt(sum_of_products(x, x, ones, t) / np.float32(width) + np.float32(eps))
+        r = np.float32(1) / np.sqrt(sum_of_products(x, x, t) / np.float32(width) + np.float32(eps))
         inverse[t] = r
         for d in range(width):
             out[t, d] = x[t, d] * r * weight[d]
@@ -58,10 +57,12 @@ def row_gradients(x, weight, inverse, dout, dx):  # noqa: ANN001
     """Fill `dx` (T, D)."""
     width = x.shape[1]
     for t in numba.prange(x.shape[0]):
-        r = inverse[t]
-        along = sum_of_products(dout, x, weight, t) * (r * r / np.float32(width))
         for d in range(width):
-            dx[t, d] = r * (dout[t, d] * weight[d] - x[t, d] * along)
+            dx[t, d] = dout[t, d] * weight[d]
+        r = inverse[t]
+        along = sum_of_products(dx, x, t) * (r * r / np.float32(width))
+        for d in range(width):
+            dx[t, d] = r * (dx[t, d] - x[t, d] * along)
 
 
 @njit(parallel=True)

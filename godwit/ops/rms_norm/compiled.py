@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from godwit.ops._array import array
 from godwit.ops._threads import match_threads
 
 
@@ -28,7 +29,7 @@ class _Normalise(torch.autograd.Function):
 
         match_threads()
         out_TD, inverse_T = torch.empty(x_TD.shape), torch.empty(len(x_TD))
-        normalise(_array(x_TD), _own_array(weight_D), eps, out_TD.numpy(), inverse_T.numpy())
+        normalise(array(x_TD), array(weight_D.clone()), eps, out_TD.numpy(), inverse_T.numpy())
         ctx.save_for_backward(x_TD, weight_D, inverse_T)
         return out_TD
 
@@ -38,17 +39,8 @@ class _Normalise(torch.autograd.Function):
 
         match_threads()
         x_TD, weight_D, inverse_T = ctx.saved_tensors
-        x, weight, inverse = _array(x_TD), _own_array(weight_D), _array(inverse_T)
-        dout, dx_TD, dweight_D = _array(dout_TD), torch.empty(dout_TD.shape), torch.empty(len(weight))
+        x, weight, inverse = array(x_TD), array(weight_D.clone()), array(inverse_T)
+        dout, dx_TD, dweight_D = array(dout_TD), torch.empty(dout_TD.shape), torch.empty(len(weight))
         row_gradients(x, weight, inverse, dout, dx_TD.numpy())
         weight_gradient(x, inverse, dout, dweight_D.numpy())
         return dx_TD, dweight_D, None
-
-
-def _array(x: Tensor):
-    return x.detach().contiguous().numpy()
-
-
-def _own_array(weight_D: Tensor):
-    """A copy: a tensor whose memory numpy has seen cannot be resized, and FSDP empties and fills those of weights."""
-    return _array(weight_D.clone())

@@ -6,6 +6,7 @@ torch walks rows of a few numbers, some of them strided, and that walk costs mor
 import torch
 from torch import Tensor
 
+from godwit.ops._array import array
 from godwit.ops._threads import match_threads
 
 
@@ -43,6 +44,6 @@ def _turn(x_THD: Tensor, cos_TP: Tensor, sin_TP: Tensor, start: int, *, from_pai
 
     match_threads()
     out_THD = torch.empty(x_THD.shape)
-    x, cos, sin = (each.detach().contiguous().numpy() for each in (x_THD, cos_TP, sin_TP))
+    x, cos, sin = map(array, (x_THD, cos_TP, sin_TP))
     turn(x, cos, sin, start, from_pairs, to_pairs, out_THD.numpy())
     return out_THD

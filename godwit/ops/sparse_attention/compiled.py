@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from godwit.ops._array import array
 from godwit.ops._inverse import invert
 from godwit.ops._threads import match_threads
 from godwit.ops.context import AttnContext
@@ -60,7 +61,7 @@ class _Attend(torch.autograd.Function):
     def forward(ctx, q_THD, k_TGD, v_TGE, index_TK, scale):  # noqa: ANN001 (torch calls it)
         out_THE = q_THD.new_empty(*q_THD.shape[:2], v_TGE.shape[2])
         lse_TH = q_THD.new_empty(q_THD.shape[:2])
-        inputs = [_array(x) for x in (q_THD, k_TGD.transpose(0, 1), v_TGE.transpose(0, 1), index_TK.int())]
+        inputs = [array(x) for x in (q_THD, k_TGD.transpose(0, 1), v_TGE.transpose(0, 1), index_TK.int())]
         arguments = (*inputs, np.float32(scale), out_THE.numpy(), lse_TH.numpy())
         _kernel().forward(*arguments)
         ctx.save_for_backward(q_THD, k_TGD, v_TGE, index_TK, out_THE, lse_TH)
@@ -73,11 +74,11 @@ class _Attend(torch.autograd.Function):
         # d lse / d score is p: it joins the term that all of a row's scores share.
         delta_TH = (dout_THE * out_THE).sum(dim=-1) - dlse_TH
         q, dout, lse, delta, k, v = (
-            _array(x.transpose(0, 1)) for x in (q_THD, dout_THE, lse_TH, delta_TH, k_TGD, v_TGE)
+            array(x.transpose(0, 1)) for x in (q_THD, dout_THE, lse_TH, delta_TH, k_TGD, v_TGE)
         )
         dq_HTD, dk_GTD, dv_GTE = (torch.zeros(x.shape) for x in (q, k, v))
         dq, dk, dv = (x.numpy() for x in (dq_HTD, dk_GTD, dv_GTE))
-        index, scale, kernel = _array(index_TK.int()), np.float32(ctx.scale), _kernel()
+        index, scale, kernel = array(index_TK.int()), np.float32(ctx.scale), _kernel()
         repeat, width = len(q) // len(k), index.shape[1]
         chunk = max(MIN_CHUNK, CHUNK_NUMBERS // (repeat * width))
         p, ds = (np.empty((repeat, min(chunk, len(index)), width), np.float32) for _ in range(2))
@@ -90,10 +91,6 @@ class _Attend(torch.autograd.Function):
                 kernel.query_gradients(*of_head, k[g], v[g], rows, lse[mine], delta[mine], scale, p, ds, dq[mine])
                 kernel.key_gradients(*of_head, p, ds, *by_position, dk[g], dv[g])
         return dq_HTD.transpose(0, 1), dk_GTD.transpose(0, 1), dv_GTE.transpose(0, 1), None, None
-
-
-def _array(x: Tensor) -> np.ndarray:
-    return x.detach().contiguous().numpy()
 
 
 def _kernel():

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from godwit.ops._array import array
 from godwit.ops._padded import padded
 from godwit.ops._threads import match_threads
 from godwit.ops.sparse_mla import LatentAttended
@@ -54,7 +55,7 @@ class _Attend(torch.autograd.Function):
         match_threads()
         num_queries, num_heads, width = q_QHW.shape
         block = queries_at_once(num_queries, num_heads, width, torch.get_num_threads())
-        q, c, index = map(_array, (q_QHW, c_TW, index_QK))
+        q, c, index = map(array, (q_QHW, c_TW, index_QK))
         attend(q, c, index, out_QHC.numpy(), lse_QH.numpy(), block, group_of(num_heads))
         ctx.save_for_backward(q_QHW, c_TW, index_QK, out_QHC, lse_QH)
         return out_QHC, lse_QH
@@ -71,12 +72,12 @@ class _Attend(torch.autograd.Function):
         own_heads = q_QHW.shape[1]
         more = -own_heads % 4
         q_QHW, dout_QHC = (padded(x, (0, 0, 0, more)) for x in (q_QHW, dout_QHC))
-        delta, lse = (_array(padded(x, (0, more))) for x in (delta_QH, lse_QH))
+        delta, lse = (array(padded(x, (0, more))) for x in (delta_QH, lse_QH))
         # Columns in whole blocks; output gradients as wide as queries, so that both are cut alike.
         width = c_TW.shape[1]
         whole = width + -width % kernel.COLUMNS
-        q, c, dout, index = map(_array, (q_QHW, c_TW, dout_QHC, index_QK))
-        wide_q, wide_dout = (_array(padded(x, (0, whole - x.shape[2]))) for x in (q_QHW, dout_QHC))
+        q, c, dout, index = map(array, (q_QHW, c_TW, dout_QHC, index_QK))
+        wide_q, wide_dout = (array(padded(x, (0, whole - x.shape[2]))) for x in (q_QHW, dout_QHC))
         dq_QHW, dc_BTX = torch.empty(q_QHW.shape), torch.zeros(whole // kernel.COLUMNS, len(c), kernel.COLUMNS)
         num_heads, num_columns = q.shape[1], index.shape[1] + kernel.PAD
         chunk = max(MIN_CHUNK, CHUNK_NUMBERS // (num_heads * num_columns))
@@ -87,7 +88,3 @@ class _Attend(torch.autograd.Function):
             kernel.query_gradients(q[rows], c, index[rows], dout[rows], lse[rows], delta[rows], p, ds, dq[rows])
             kernel.row_gradients(wide_q[rows], wide_dout[rows], index[rows], p, ds, dc)
         return dq_QHW[:, :own_heads], dc_BTX.transpose(0, 1).flatten(1)[:, :width], None, None
-
-
-def _array(x: Tensor) -> np.ndarray:
-    return x.detach().contiguous().numpy()
