@@ -1,7 +1,7 @@
 """Sharing indexers on bench-nano, and on a slice of the paper's 30B shape: what 1/2, 1/4 and 1/8 gain over DSA.
 
     python benchmarks/bench_indexcache.py                              # bench-nano at 4,096 and 16,384 tokens
-    python benchmarks/bench_indexcache.py --paper                      # one layer of the 30B shape at 10,000 tokens
+    python benchmarks/bench_indexcache.py --paper                      # a slice of the 30B shape, 10K to 200K tokens
     python benchmarks/bench_indexcache.py --threads 1 --clock cpu      # beside other programs
 
 Everything is `godwit indexcache bench`, random weights, sides in turn, medians; see there for what is timed. `bound` is
@@ -15,13 +15,16 @@ from pathlib import Path
 import torch
 from bench_nano import BENCH_NANO  # pyrefly: ignore[missing-import]
 
-from godwit.indexcache.bench import BenchOptions, bench
+from godwit.base.progress import Progress
+from godwit.indexcache import slices
+from godwit.indexcache.bench import BenchOptions, base_config, bench, num_runs, plans_for
 from godwit.indexcache.bench_text import lines
-from godwit.indexcache.slices import bench_slice
 from godwit.models.convert import IndexerShape, sparse_config
 from godwit.models.families import config_from_hf
 from godwit.models.init import build
 from godwit.models.published import glm47_flash
+
+PAPER_LENGTHS = (10_000, 60_000, 120_000, 200_000)
 
 
 def main() -> None:
@@ -38,16 +41,23 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     options = BenchOptions(
-        lengths=tuple(asked.lengths or ([10_000] if asked.paper else [4096, 16_384])),
+        lengths=tuple(asked.lengths or (PAPER_LENGTHS if asked.paper else [4096, 16_384])),
         rounds=asked.rounds,
         dense_up_to=asked.dense_up_to,
         clock=asked.clock,
     )
     if asked.paper:
         shape = sparse_config(glm47_flash(), IndexerShape())
-        result = bench_slice(shape, options, name="30B shape", num_experts=asked.experts)
+        with Progress(slices.num_runs(options, shape.index_topk), what="timing", unit="runs") as progress:
+            result = slices.bench_slice(
+                shape, options, name="30B shape", num_experts=asked.experts, on_run=lambda: progress.advance(1)
+            )
     else:
-        result = bench(build(config_from_hf(BENCH_NANO)).eval(), options, name="bench-nano")
+        model = build(config_from_hf(BENCH_NANO)).eval()
+        with Progress(
+            num_runs(options, len(plans_for(base_config(model.config).plan))), what="timing", unit="runs"
+        ) as progress:
+            result = bench(model, options, name="bench-nano", on_run=lambda: progress.advance(1))
     if asked.json is not None:
         result.save(asked.json)
     print("\n".join(lines(result)))

@@ -1,7 +1,8 @@
 """The contestants of the bench: one piece of work under dense attention, plain DSA, and plans that share.
 
-A decoding round appends `steps` tokens, one at a time, and forgets them again. The cache before them holds random
-numbers: what lies there does not change what is computed, and filling it honestly would cost a prefill a plan.
+A decoding round appends `steps` tokens, one at a time, and forgets them again; a chunk of a prefill is appended whole.
+The cache before them holds random numbers: what lies there does not change what is computed, and filling it honestly
+would cost a prefill a plan.
 
 Letters: T tokens.
 """
@@ -9,6 +10,7 @@ Letters: T tokens.
 import copy
 import dataclasses
 from collections.abc import Callable, Mapping
+from collections.abc import Sequence as Many
 
 import torch
 
@@ -44,38 +46,54 @@ def prefill_sides(model: Decoder, length: int, plans: Mapping[str, SharePlan], *
 
 
 def decode_sides(model: Decoder, length: int, plans: Mapping[str, SharePlan], *, dense: bool, steps: int) -> Sides:
-    """`steps` tokens behind `length` others."""
-    sides: Sides = {}
+    """`steps` tokens behind `length` others.
+
+    One side more than asked for, with a single indexer, serves the sums: a compiled step has no seam to time one at.
+    """
+    plans = {LEAST: SharePlan("F" + "S" * (model.config.num_hidden_layers - 1))} | dict(plans)
+    return {
+        name: appending(model, cache, length, (1,) * steps)
+        for name, (model, cache) in filled(model, length + steps, plans, dense=dense).items()
+    }
+
+
+def filled(
+    model: Decoder, length: int, plans: Mapping[str, SharePlan], *, dense: bool
+) -> dict[str, tuple[Decoder, Cache]]:
+    """By side the model to run and a cache full of random numbers, with room for `length` tokens of one sequence."""
+    found: dict[str, tuple[Decoder, SharePlan | None]] = {}
     if dense:
         # A selection of everything is dense attention; without a plan no index keys are kept.
         whole, config = copy.copy(model), model.config
         assert isinstance(config, IndexedConfig), "the bench is for models with indexers"
         whole.config = dataclasses.replace(config, index_topk=config.max_position_embeddings)
-        sides[DENSE] = _decoding(whole, new_cache(whole, None, num_pages=pages_for(length + steps)), length, steps)
+        found[DENSE] = whole, None
     own = model.config.plan
     assert own is not None, "the bench is for models with indexers"
-    # Sides that are not asked for serve the sums: a compiled step has no seam at which indexers could be timed.
-    least = SharePlan("F" + "S" * (len(own.pattern) - 1))
-    for name, plan in ({DSA: own, LEAST: least} | dict(plans)).items():
-        cache = new_cache(model, plan, num_pages=pages_for(length + steps))
-        sides[name] = _decoding(model, cache, length, steps)
-    return sides
+    found |= {name: (model, plan) for name, plan in ({DSA: own} | dict(plans)).items()}
+    return {name: (run, _random_cache(run, plan, length)) for name, (run, plan) in found.items()}
 
 
-def _decoding(model: Decoder, cache: Cache, length: int, steps: int) -> Callable[[], object]:
+def _random_cache(model: Decoder, plan: SharePlan | None, length: int) -> Cache:
+    cache = new_cache(model, plan, num_pages=pages_for(length))
     for layer in cache.layers:
         for pool in layer:
             if pool is not None:
                 pool.normal_(0.0, 1.0, generator=torch.Generator(pool.device).manual_seed(0))
-    sequence = cache.open()
-    cache.pages.reserve([sequence], [length])
-    sequence.length = length
-    tokens_T = random_tokens(model, steps)
+    return cache
+
+
+def appending(model: Decoder, cache: Cache, before: int, chunks: Many[int]) -> Callable[[], object]:
+    """Chunks of new tokens behind `before` others of a cache that is full of something; forgotten afterwards."""
+    tokens_T = random_tokens(model, sum(chunks))
 
     def run() -> None:
-        for token in tokens_T.split(1):
-            model.extend(token, cache, sequence)
-        cache.truncate(sequence, length)
+        sequence = cache.open()
+        cache.pages.reserve([sequence], [before])
+        sequence.length = before
+        for tokens in tokens_T.split(list(chunks)):
+            model.extend(tokens, cache, sequence)
+        cache.close(sequence)
 
     return run
 

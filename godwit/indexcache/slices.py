@@ -7,6 +7,10 @@ and the same again without an indexer (S; the two share one set of experts in me
 
 where a dense-block layer's S is its F less what the expert layer saves by S. Fewer experts may be held than the model
 has: as many are chosen for each token, so the work of a prefill is the same; a decoding step reads fewer weights.
+
+A prefill goes in chunks over a cache, as in engines, and a sample of them is timed: the first `index_topk` tokens, and
+behind, where a chunk's time is a straight line in what stands before it, `NODES` chunks in the middle of equal
+stretches, which stand for all. 200,000 tokens take minutes instead of hours.
 """
 
 import dataclasses
@@ -21,7 +25,7 @@ from torch import nn
 
 from godwit.base.errors import GodwitError
 from godwit.indexcache.bench import BenchOptions, BenchResult, Timing, base_config, plans_for, record
-from godwit.indexcache.sides import DECODE, DENSE, DSA, LEAST, METHODS, SIDES, indexers_of
+from godwit.indexcache.sides import DECODE, DENSE, DSA, METHODS, PREFILL, appending, filled, indexers_of
 from godwit.indexcache.timing import Stopwatch, timed_methods
 from godwit.models.count import count
 from godwit.models.decoder import Decoder
@@ -31,12 +35,22 @@ from godwit.models.init import build
 from godwit.nn.share_plan import FULL, SHARED, SharePlan
 from godwit.ops.backends import use
 
+NODES = 3  # chunks that are timed of a prefill beyond `index_topk`; two would do if the machine were steady
+CHUNK = 2048  # tokens of each
 VOCABULARY = 1024  # of the slice; embedding and head of one token are no part of what is compared
 MEMORY_SHARE = 0.7  # of what is free, for weights; the rest is for activations
 
 
+class _Piece(NamedTuple):
+    """A part of some work that is run: chunks of new tokens behind `before` others, and how much of the work it is."""
+
+    weight: float
+    before: int
+    chunks: tuple[int, ...]
+
+
 class _Parts(NamedTuple):
-    """Median seconds of a pass by part; the dense-block layer comes first and may be missing."""
+    """Seconds of some work by part; the dense-block layer comes first and may be missing."""
 
     full_dense: float
     full: float
@@ -87,24 +101,37 @@ def bench_slice(
     timings: list[Timing] = []
     for length in options.lengths:
         for work in options.works:
-            sides = SIDES[work](model, length, {}, dense=length <= options.dense_up_to, steps=options.steps)
+            pieces = _pieces(work, length, options, config.index_topk)
             with _by_layers(device):
-                wanted = {side: run for side, run in sides.items() if side != LEAST}
-                parts = {side: _parts(model, run, options, watch, on_run) for side, run in wanted.items()}
-            scale = options.steps if work == DECODE else 1
-            timings += _timings(work, length, parts, config, plans, scale)
+                parts = _parts(model, pieces, length <= options.dense_up_to, options.rounds, watch, on_run)
+            timings += _timings(work, length, parts, config, plans)
     held = f", {num_experts} of {config.routed_experts[0]} experts held" if num_experts else ""
     note = (
         f"a slice of {model.config.num_hidden_layers} layers was timed{held}; times of the {config.num_hidden_layers} "
         "layers are sums of its parts, without the output head's full vocabulary"
     )
+    if PREFILL in options.works:
+        note += f"; prefill is in chunks, of which {NODES} of up to {CHUNK:,} tokens stand for those behind the first"
     return record(config, plans, timings, options, name=name, note=note, parameter=model.lm_head_weight)
 
 
-def num_runs(options: BenchOptions) -> int:
-    """How often `bench_slice` calls `on_run`."""
-    passes = sum(1 + (length <= options.dense_up_to) for length in options.lengths)
-    return len(options.works) * options.rounds * passes
+def num_runs(options: BenchOptions, topk: int) -> int:
+    """How often `bench_slice` calls `on_run` for a model of that `index_topk`."""
+    runs = 0
+    for length in options.lengths:
+        pieces = sum(len(_pieces(work, length, options, topk)) for work in options.works)
+        runs += pieces * options.rounds * (1 + (length <= options.dense_up_to))
+    return runs
+
+
+def _pieces(work: str, length: int, options: BenchOptions, topk: int) -> list[_Piece]:
+    """What is run of a piece of work, so that weights times seconds add up to the whole of it."""
+    if work == DECODE:
+        return [_Piece(1 / options.steps, length, (1,) * options.steps)]
+    stretch = (length - topk) / NODES
+    chunk = max(1, min(CHUNK, int(stretch)))
+    middles = [topk + (number + 0.5) * stretch for number in range(NODES)]
+    return [_Piece(1.0, 0, (topk,)), *(_Piece(stretch / chunk, round(at - chunk / 2), (chunk,)) for at in middles)]
 
 
 def slice_of(
@@ -157,22 +184,38 @@ def _by_layers(device: torch.device | str) -> AbstractContextManager[None]:
 @torch.inference_mode()
 def _parts(
     model: Decoder,
-    run: Callable[[], object],
-    options: BenchOptions,
+    pieces: list[_Piece],
+    dense: bool,
+    rounds: int,
     watch: Stopwatch,
     on_run: Callable[[], None],
-) -> _Parts:
+) -> dict[str, _Parts]:
+    """Seconds of the whole work by part, by side; sides and pieces take turns."""
+    room = max(piece.before + sum(piece.chunks) for piece in pieces)
+    sides = filled(model, room, {}, dense=dense)
+    taken: dict[str, list[tuple[float, ...]]] = {side: [] for side in sides}
+    for number in range(-1, rounds):
+        for side, (run, cache) in sides.items():
+            sums = [0.0] * len(_Parts._fields)
+            # The first turn compiles, and fills what is kept: one piece beyond `index_topk` does.
+            for piece in pieces if number >= 0 else pieces[-1:]:
+                times = _timed(model, appending(run, cache, piece.before, piece.chunks), watch)
+                sums = [old + piece.weight * new for old, new in zip(sums, times, strict=True)]
+                if number >= 0:
+                    on_run()
+            if number >= 0:
+                taken[side].append(tuple(sums))
+    return {side: _Parts(*map(statistics.median, zip(*rows, strict=True))) for side, rows in taken.items()}
+
+
+def _timed(model: Decoder, run: Callable[[], object], watch: Stopwatch) -> _Parts:
+    """One pass."""
     layers, indexers = list(model.model.layers), list(indexers_of(model).values())
-    run()
-    taken = []
-    for _ in range(options.rounds):
-        with timed_methods(layers, ("forward",), watch) as in_layers, timed_methods(indexers, METHODS, watch) as inside:
-            total = watch.time(run)
-        on_run()
-        times = [sum(each) for each in in_layers]
-        taken.append((*times[:-2][:1], *times[-2:], total - sum(times), sum(inside[-1])))
-    medians = [statistics.median(each) for each in zip(*taken, strict=True)]
-    return _Parts(*medians) if len(layers) == 3 else _Parts(0.0, *medians)
+    with timed_methods(layers, ("forward",), watch) as in_layers, timed_methods(indexers, METHODS, watch) as inside:
+        total = watch.time(run)
+    times = [sum(each) for each in in_layers]
+    full, shared = times[-2:]
+    return _Parts(times[0] if len(times) == 3 else 0.0, full, shared, total - sum(times), sum(inside[-1]))
 
 
 def _timings(
@@ -181,7 +224,6 @@ def _timings(
     parts: Mapping[str, _Parts],
     config: IndexedConfig,
     plans: Mapping[str, SharePlan],
-    scale: int,
 ) -> list[Timing]:
     num_dense = config.first_k_dense_replace if isinstance(config, ExpertConfig) else 0
     found = []
@@ -190,12 +232,12 @@ def _timings(
         # Without indexers at work, both expert layers do the same.
         each = (dense.full + dense.shared) / 2
         seconds = dense.rest + num_dense * dense.full_dense + (config.num_hidden_layers - num_dense) * each
-        found.append(Timing(work=work, length=length, side=DENSE, seconds=seconds / scale))
+        found.append(Timing(work=work, length=length, side=DENSE, seconds=seconds))
     own = parts[DSA]
     saved = own.full - own.shared
     all_full = own.rest + num_dense * own.full_dense + (config.num_hidden_layers - num_dense) * own.full
     in_indexers = config.num_hidden_layers * own.indexer
-    found.append(Timing(work=work, length=length, side=DSA, seconds=all_full / scale, indexers=in_indexers / scale))
+    found.append(Timing(work=work, length=length, side=DSA, seconds=all_full, indexers=in_indexers))
     for side, plan in plans.items():
         dropped = config.num_hidden_layers - plan.num_full
         found.append(
@@ -203,8 +245,8 @@ def _timings(
                 work=work,
                 length=length,
                 side=side,
-                seconds=(all_full - dropped * saved) / scale,
-                bound=(all_full - dropped * own.indexer) / scale,
+                seconds=(all_full - dropped * saved),
+                bound=(all_full - dropped * own.indexer),
             )
         )
     return found

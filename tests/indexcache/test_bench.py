@@ -11,7 +11,8 @@ from godwit.cli import main
 from godwit.indexcache.bench import BenchOptions, BenchResult, Timing, bench, num_runs, plans_for
 from godwit.indexcache.bench_text import columns, lines, rows
 from godwit.indexcache.sides import DSA, LEAST, decode_sides, indexers_of
-from godwit.indexcache.slices import bench_slice, slice_of
+from godwit.indexcache.slices import _pieces, bench_slice, slice_of
+from godwit.indexcache.slices import num_runs as slices_runs
 from godwit.indexcache.timing import Stopwatch, interleaved, timed_methods
 from godwit.models.decoder import Decoder
 from godwit.models.families import config_from_hf
@@ -85,6 +86,21 @@ def test_a_slice_stands_for_the_whole() -> None:
     assert "a slice of 3 layers was timed" in result.note
     few = slice_of(config, num_experts=4, dtype=torch.float32, device="cpu")
     assert few.config.routed_experts == (4, 2)
+
+
+def test_a_few_chunks_stand_for_a_whole_prefill() -> None:
+    """Costs that are a straight line in what stands before a token add up to what all tokens cost, one by one."""
+    for length, topk in ((200_000, 2048), (10_000, 2048), (2050, 2048), (48, 24)):
+        pieces = _pieces("prefill", length, OPTIONS, topk)
+        assert pieces[0] == (1.0, 0, (topk,)) and all(piece.before >= topk for piece in pieces[1:])
+        assert all(piece.before + sum(piece.chunks) <= length for piece in pieces)
+        found = sum(
+            piece.weight * sum(7.0 + 0.5 * (piece.before + n) for n in range(sum(piece.chunks))) for piece in pieces
+        )
+        assert found == pytest.approx(sum(7.0 + 0.5 * n for n in range(length)), rel=1e-3)
+    runs: list[None] = []
+    bench_slice(model_of().config, OPTIONS, name="tiny", on_run=lambda: runs.append(None))
+    assert len(runs) == slices_runs(OPTIONS, model_of().config.index_topk)
 
 
 def test_the_table_does_the_sums() -> None:

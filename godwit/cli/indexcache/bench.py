@@ -7,8 +7,9 @@ Examples:
   godwit indexcache bench --shape path/to/config.json --lengths 16384
 
 Shapes: 30b (GLM-4.7-Flash with indexers), glm5, deepseek-v3.2, or a config.json. Those that do not fit are timed as a
-slice: one layer with and one without an indexer, times the number of layers; the output says so. Sides run in turn and
-medians count. On a machine that other programs use, --clock cpu --threads 1 counts this process's time alone.
+slice: one layer with and one without an indexer, times the number of layers, and a few chunks of a prefill for all;
+the output says so. Sides run in turn and medians count. On a machine that other programs use, --clock cpu --threads 1
+counts this process's time alone.
 """
 
 import json
@@ -118,7 +119,7 @@ def _timed(options: Options, chosen: "BenchOptions") -> "BenchResult":
         model = load(folder, device=options.device) if folder else build(config, dtype=dtype, device=options.device)
         with Progress(num_runs(chosen, len(plans)), what="timing", unit="runs") as progress:
             return bench(model.eval(), chosen, name=name, plans=plans, on_run=lambda: progress.advance(1))
-    with Progress(slices.num_runs(chosen), what="timing", unit="runs") as progress:
+    with Progress(slices.num_runs(chosen, config.index_topk), what="timing", unit="runs") as progress:
         return slices.bench_slice(
             config,
             chosen,
