@@ -17,7 +17,7 @@ from godwit.ops.sample_attention import Sampling, sample_attention, select_strip
 from godwit.ops.sample_attention.reference import seen
 from tests.models.parity import CASES
 
-SAMPLING = Sampling(alpha=0.7, row_ratio=0.1, window_ratio=0.1)
+SAMPLING = Sampling(alpha=0.7, row_ratio=0.1, window_ratio=0.1, dense_above=1.0)
 
 
 def model_of(name: str) -> Decoder:

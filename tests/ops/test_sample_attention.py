@@ -1,5 +1,6 @@
 """Selection of SampleAttention: what it promises, and what it must never do."""
 
+import dataclasses
 import math
 
 import pytest
@@ -63,7 +64,9 @@ def test_the_sampled_rows_keep_alpha_on_average_with_the_fewest_columns(
 ) -> None:
     context = AttnContext.single(length)
     q, k, _ = inputs(length, sharp=sharp)
-    sampling = Sampling(alpha=alpha, row_ratio=row_ratio, window_ratio=window_ratio, outside_window=outside)
+    sampling = Sampling(
+        alpha=alpha, row_ratio=row_ratio, window_ratio=window_ratio, outside_window=outside, dense_above=1.0
+    )
     stripes = select_stripes(q, k, context, scale=SCALE, sampling=sampling)
     window = stripes.window_S[0]
     rows_R = sampled_rows(row_ratio, length, torch.device("cpu"))
@@ -88,7 +91,7 @@ def test_the_sampled_rows_keep_alpha_on_average_with_the_fewest_columns(
 
 def test_equal_columns_are_taken_from_the_left() -> None:
     q, k = torch.zeros(64, 2, 4), torch.zeros(64, 1, 4)
-    sampling = Sampling(alpha=0.5, row_ratio=1 / 64, window_ratio=0.1)
+    sampling = Sampling(alpha=0.5, row_ratio=1 / 64, window_ratio=0.1, dense_above=1.0)
     stripes = select_stripes(q, k, AttnContext.single(64), scale=1.0, sampling=sampling)
     assert stripes.keep_TH[:, 0].nonzero().flatten().tolist() == list(range(32))
 
@@ -96,7 +99,7 @@ def test_equal_columns_are_taken_from_the_left() -> None:
 def test_nothing_after_a_row_changes_its_weights_on_given_stripes_and_nothing_flows_back() -> None:
     context = AttnContext.single(300)
     q, k, v = inputs(300)
-    stripes = select_stripes(q, k, context, scale=SCALE, sampling=Sampling(alpha=0.6))
+    stripes = select_stripes(q, k, context, scale=SCALE, sampling=Sampling(alpha=0.6, dense_above=1.0))
     before = stripe_attention(q, k, v, stripes, context, scale=SCALE)
     for tensor in (q, k, v):
         tensor[150:] = torch.randn_like(tensor[150:]) * 9
@@ -104,7 +107,7 @@ def test_nothing_after_a_row_changes_its_weights_on_given_stripes_and_nothing_fl
     torch.testing.assert_close(after[:150], before[:150], atol=0, rtol=0)
     assert not torch.allclose(after[150:], before[150:])
     leaves = [tensor.requires_grad_() for tensor in (q, k, v)]
-    out = sample_attention(*leaves, context, scale=SCALE, sampling=Sampling(alpha=0.6))
+    out = sample_attention(*leaves, context, scale=SCALE, sampling=Sampling(alpha=0.6, dense_above=1.0))
     grads = torch.autograd.grad(out[:150].sum(), leaves)
     assert all((grad[150:] == 0).all() and (grad[:150] != 0).any() for grad in grads)
 
@@ -112,7 +115,7 @@ def test_nothing_after_a_row_changes_its_weights_on_given_stripes_and_nothing_fl
 def test_documents_and_heads_choose_apart() -> None:
     context = AttnContext((70, 0, 50), torch.device("cpu"))
     q, k, v = inputs(120, heads=6, groups=3)
-    sampling = Sampling(alpha=0.7, row_ratio=0.2)
+    sampling = Sampling(alpha=0.7, row_ratio=0.2, dense_above=0.5)
     together = sample_attention(q, k, v, context, scale=SCALE, sampling=sampling)
     for start, end in context.bounds:
         for head in range(6):
@@ -124,11 +127,33 @@ def test_documents_and_heads_choose_apart() -> None:
 def test_density_counts_every_pair() -> None:
     context = AttnContext((37, 64), torch.device("cpu"))
     q, k, _ = inputs(101)
-    stripes = select_stripes(q, k, context, scale=SCALE, sampling=Sampling(alpha=0.5, window_ratio=0.2))
+    stripes = select_stripes(
+        q, k, context, scale=SCALE, sampling=Sampling(alpha=0.5, window_ratio=0.2, dense_above=1.0)
+    )
     for document, (start, end) in enumerate(context.bounds):
         mask_HLL = seen(stripes.keep_TH[start:end], 0, end - start, stripes.window_S[document])
         assert stripes.entries_SH(context)[document].tolist() == mask_HLL.sum((1, 2)).tolist()
     assert (stripes.density_H(context) < 1).all()
+
+
+def test_a_head_that_looks_everywhere_is_dense_and_exact_and_leaves_the_others_alone() -> None:
+    context = AttnContext((400, 300), torch.device("cpu"))
+    q, k, v = inputs(700, sharp=0.1)
+    q[:, 1:, :] *= 0.1  # even, so that nearly every column is needed
+    q[:, 0, 0], k[:, :, 0] = 6.0, 0.0
+    k[0, :, 0] = k[400, :, 0] = 6.0  # a sink in each document
+    sampling = Sampling(alpha=0.95, row_ratio=0.1)
+    stripes = select_stripes(q, k, context, scale=SCALE, sampling=sampling)
+    plain = select_stripes(q, k, context, scale=SCALE, sampling=dataclasses.replace(sampling, dense_above=1.0))
+    assert stripes.density_H(context)[1:].tolist() == [1.0] * 3 and (plain.density_H(context) < 1).all()
+    torch.testing.assert_close(stripes.keep_TH[:, 0], plain.keep_TH[:, 0])
+    dense = attention(q, k, v, context, scale=SCALE)
+    kept = stripe_attention(q, k, v, stripes, context, scale=SCALE)
+    without = stripe_attention(q, k, v, plain, context, scale=SCALE)
+    torch.testing.assert_close(kept[:, 1:], dense[:, 1:], atol=1e-12, rtol=0)
+    torch.testing.assert_close(kept[:, 0], without[:, 0], atol=0, rtol=0)
+    assert (without[:, 1:] - dense[:, 1:]).abs().max() > 1e-3
+    assert select_stripes(q, k, context, scale=SCALE, sampling=Sampling(dense_above=0.0)).keep_TH.all()
 
 
 def test_a_sink_is_found_by_few_rows() -> None:
@@ -150,6 +175,7 @@ def test_a_sink_is_found_by_few_rows() -> None:
         ({"row_ratio": 2.0}, "row_ratio is 2.0"),
         ({"window_ratio": -0.1}, "window_ratio is -0.1"),
         ({"window_ratio": 8.0}, "window_ratio is 8.0"),
+        ({"dense_above": 1.5}, "dense_above is 1.5"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings: dict[str, float], message: str) -> None:

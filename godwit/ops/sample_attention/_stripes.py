@@ -33,16 +33,24 @@ class Stripes(NamedTuple):
         """int64 (S, H): pairs of row and position that are computed; dense attention has L (L + 1) / 2."""
         counts = [torch.zeros(0, self.keep_TH.shape[1], dtype=torch.int64, device=self.keep_TH.device)]
         for (start, end), window in zip(context.bounds, self.window_S, strict=True):
-            length = end - start
-            cost_L = column_costs(length, window, self.keep_TH.device)
-            in_columns_H = (self.keep_TH[start:end] * cost_L.unsqueeze(1)).sum(dim=0)
-            counts.append((in_columns_H + window_entries(length, window)).unsqueeze(0))
+            counts.append(entries_H(self.keep_TH[start:end].T, window).unsqueeze(0))
         return torch.cat(counts)
 
     def density_H(self, context: AttnContext) -> Tensor:
         """float64 (H,): computed pairs over those of dense attention, all documents together."""
-        dense = sum((end - start) * (end - start + 1) // 2 for start, end in context.bounds)
+        dense = sum(window_entries(end - start, end - start) for start, end in context.bounds)
         return self.entries_SH(context).sum(dim=0).double() / max(dense, 1)
+
+
+def entries_H(keep_HL: Tensor, window: int) -> Tensor:
+    """int64 (H,): pairs of row and position that are computed in one document."""
+    cost_L = column_costs(keep_HL.shape[1], window, keep_HL.device)
+    return (keep_HL * cost_L).sum(dim=1) + window_entries(keep_HL.shape[1], window)
+
+
+def share_H(keep_HL: Tensor, window: int) -> Tensor:
+    """float64 (H,): the same over those of dense attention."""
+    return entries_H(keep_HL, window).double() / window_entries(keep_HL.shape[1], keep_HL.shape[1])
 
 
 def window_of(ratio: float, length: int) -> int:

@@ -3,7 +3,7 @@
 For a head, the kept keys and values are gathered once, in order of position. A block of B rows then takes the gathered
 ones before its window, by a prefix of that list, and one slice of the document from the start of its first row's window
 to its last row. Only two triangles of B x B need a mask: left, where the window of the later rows has moved on (a kept
-column stays seen), and right, where positions lie after the row.
+column stays seen), and right, where positions lie after the row. Heads that keep every column are dense attention.
 
 Letters: L tokens of one document, N kept columns of one head, B rows of a block, M positions of a block's slice,
 X = columns before it and slice together; see also the package.
@@ -12,6 +12,7 @@ X = columns before it and slice together; see also the package.
 import torch
 from torch import Tensor
 
+from godwit.ops.attention import attention
 from godwit.ops.context import AttnContext
 from godwit.ops.sample_attention._stripes import Stripes
 
@@ -40,10 +41,17 @@ def run(q_THD: Tensor, k_TGD: Tensor, v_TGE: Tensor, stripes: Stripes, context: 
         heads = []
         for head in range(num_heads):
             group = head * num_groups // num_heads
+            own = q_HLD[head], k_GLD[group], v_GLE[group]
             keep_L = stripes.keep_TH[start:end, head]
-            heads.append(_head(q_HLD[head], k_GLD[group], v_GLE[group], keep_L, min(window, end - start)))
+            heads.append(_dense(*own) if keep_L.all() else _head(*own, keep_L, min(window, end - start)))
         documents.append(torch.stack(heads, dim=1).to(q_THD.dtype))
     return torch.cat(documents)
+
+
+def _dense(q_LD: Tensor, k_LD: Tensor, v_LE: Tensor) -> Tensor:
+    """One head of one document that sees all there is, queries scaled already: `(L, E)`."""
+    context = AttnContext.single(q_LD.shape[0], q_LD.device)
+    return attention(q_LD.unsqueeze(1), k_LD.unsqueeze(1), v_LE.unsqueeze(1), context, scale=1.0).squeeze(1)
 
 
 def _head(q_LD: Tensor, k_LD: Tensor, v_LE: Tensor, keep_L: Tensor, window: int) -> Tensor:
