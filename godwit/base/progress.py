@@ -1,7 +1,8 @@
 """Progress of long work: a bar with rate and time left on a terminal, a plain line now and then on a pipe.
 
 Drawn on stderr, so that what a command prints on stdout stays clean. It measures the rate over the last half minute
-of this process; work done before a resume is counted in the bar (`start`) and not in the rate.
+of this process; work done before a resume is counted in the bar (`start`) and not in the rate. Nor is the first step,
+which compiles and allocates and can take a hundred times as long as the others: better no time left than a wrong one.
 """
 
 import sys
@@ -58,7 +59,7 @@ class Progress:
         now = time.monotonic()
         self._started = self._shown_at = now
         self._first_done = self.done
-        self._samples = deque([(now, self.done)])
+        self._samples: deque[tuple[float, float]] = deque()
         if not self.silent and self.stream.isatty():
             console = Console(file=self.stream)
             columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[text]}"))
@@ -104,14 +105,18 @@ class Progress:
         print(f"{self.what} {end}: " + ", ".join(parts), file=self.stream, flush=True)
 
     def rate(self) -> float:
-        """Units per second over the last half minute; 0 before the first unit."""
+        """Units per second over the last half minute; 0 before the second step."""
+        if not self._samples:
+            return 0.0
         (first_time, first_done), (last_time, last_done) = self._samples[0], self._samples[-1]
         return (last_done - first_done) / (last_time - first_time) if last_time > first_time else 0.0
 
     def _show(self, now: float) -> None:
         self._shown_at = now
         rate = self.rate()
-        parts = [self._counted(), f"{short_number(rate)} {self.unit}/s"]
+        parts = [self._counted()]
+        if rate > 0:
+            parts.append(f"{short_number(rate)} {self.unit}/s")
         if self.total is not None and rate > 0 and self.done < self.total:
             parts.append(f"{short_time((self.total - self.done) / rate)} left")
         text = ", ".join(parts + self._texts())

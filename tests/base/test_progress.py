@@ -44,9 +44,23 @@ def test_a_pipe_gets_a_line_every_ten_seconds_and_one_at_the_end(clock: Clock) -
 def test_work_before_a_resume_counts_in_the_bar_and_not_in_the_rate(clock: Clock) -> None:
     stream = io.StringIO()
     with Progress(1000, start=900, stream=stream) as progress:
-        clock.now += 10
-        progress.advance(50)
+        for _ in range(2):
+            clock.now += 5
+            progress.advance(25)
     assert stream.getvalue().splitlines()[0] == "training: 95% of 1K tokens, 5 tokens/s, 10 s left"
+
+
+def test_the_first_step_which_compiles_says_nothing_of_the_others(clock: Clock) -> None:
+    stream = io.StringIO()
+    with Progress(100, what="timing", unit="runs", stream=stream) as progress:
+        clock.now += 500
+        progress.advance(1)
+        clock.now += 10
+        progress.advance(1)
+    first, second, end = stream.getvalue().splitlines()
+    assert first == "timing: 1% of 100 runs"
+    assert second == "timing: 2% of 100 runs, 0.1 runs/s, 16 min 20 s left"
+    assert end.startswith("timing done: 2% of 100 runs in 8 min 30 s")
 
 
 def test_unknown_total_and_an_error(clock: Clock) -> None:
