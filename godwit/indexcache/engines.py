@@ -19,9 +19,10 @@ GLM-5.2 ships frequency 4, offset 3: F at 0, 1, 2, 6, 10, ... Where a pattern an
 pattern is followed; `indexer_types` goes before both, in the engines that read it. The prediction (MTP) layer is in no
 plan: its first step runs its own indexer, later steps reuse it.
 
-Sources: the engines' code as of November 2026: `GlmMoeDsaConfig` in Transformers 5.23, vLLM's documentation of
-IndexCache, SGLang's `dsa_layer_skips_topk`, TensorRT-LLM #15574, Megatron's `is_dsa_skip_topk_layer`, ATOM's reader of
-`indexer_types`, THUDM/IndexCache 08d22d6. Of these only Transformers is run in the tests.
+Sources: the engines' code as of November 2026: `GlmMoeDsaConfig` in Transformers 5.23, `DeepseekV2MLAAttention` in vLLM
+0.33 and its documentation of IndexCache, `dsa_layer_skips_topk` in SGLang 0.5.23, TensorRT-LLM #15574, Megatron's
+`is_dsa_skip_topk_layer`, ATOM's reader of `indexer_types`, THUDM/IndexCache 08d22d6. Of these only Transformers is run
+in the tests; `tools/check_vllm.py` asks vLLM's own loader.
 """
 
 import json
@@ -134,12 +135,15 @@ ENGINES: dict[str, Engine] = {
         name="vLLM",
         form="vllm serve {model} --hf-overrides '{settings}'",
         switch=(("use_index_cache", True),),
-        note="use_index_cache must be said, the pattern goes before the frequency.",
+        note="export first: on NVIDIA GPUs a checkpoint with indexers that the plan does not use is refused, drafts "
+        "read config.json only. The pattern goes before the frequency; 0.33 does not ask for use_index_cache any more.",
     ),
     "sglang": Engine(
         name="SGLang",
         form="python -m sglang.launch_server --model-path {model} --json-model-override-args '{settings}'",
-        note="does not read indexer_types: a checkpoint needs one of these in its config.json or on the command line.",
+        uniform_form="config.json without indexer_types: {settings}",
+        pattern_keys=(TYPES, PATTERN),
+        note="0.5.23 follows indexer_types first, and glm_moe_dsa always has them; versions before read patterns only.",
     ),
     "tensorrt-llm": Engine(
         name="TensorRT-LLM",

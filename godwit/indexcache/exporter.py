@@ -14,14 +14,13 @@ from typing import Any
 from godwit.base.errors import GodwitError
 from godwit.models.config import DecoderConfig
 from godwit.models.decoder import Decoder
-from godwit.models.indexed import IndexedConfig
+from godwit.models.indexed import MTP_KEY, IndexedConfig
 from godwit.models.weights import inspect, save
 from godwit.models.weights.names import layer_of
 from godwit.models.weights.subset import copy_without
 from godwit.nn.share_plan import SharePlan
 
 INDEXER = "self_attn.indexer."
-MTP_KEY = "index_share_for_mtp_iteration"
 # Who follows the plan of a family's checkpoint; Godwit follows all of them.
 READERS = {"glm_moe_dsa": "Transformers, vLLM, SGLang, TensorRT-LLM", "deepseek_v32": "vLLM, SGLang"}
 

@@ -2,7 +2,7 @@
 
 | from | to | who loads it |
 |---|---|---|
-| `glm4_moe_lite` | `glm_moe_dsa` | Transformers (tested), engines that have the family, Godwit |
+| `glm4_moe_lite` | `glm_moe_dsa` | Transformers (tested), vLLM (its loader: `tools/check_vllm.py`), Godwit |
 | `deepseek_v3` | `deepseek_v32` | the same |
 | `glm4_moe`, `llama`, `qwen3` | `glm4_moe_dsa`, `llama_dsa`, `qwen3_dsa` | Godwit alone |
 

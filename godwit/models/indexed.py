@@ -7,12 +7,15 @@ the index queries from its query latent, grouped-query attention from the layer'
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from godwit.base.errors import GodwitError
 from godwit.models.config import DecoderConfig
 from godwit.nn.indexer import Indexer
 from godwit.nn.share_plan import FULL, SharePlan
+
+# The prediction layer's first step runs its own indexer, and later steps reuse the choice.
+MTP_KEY = "index_share_for_mtp_iteration"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,14 +23,14 @@ class IndexedConfig(DecoderConfig):
     """A model whose attention looks at `index_topk` positions that a lightning indexer chooses.
 
     Attributes:
+        indexer_rope_interleave: how indexers rotate; engines take half-split where a config does not say.
         indexer_types: "full" or "shared" per layer; empty means all full. The prediction layer is always full.
     """
-
-    indexer_rope_interleaved: ClassVar[bool] = False
 
     index_topk: int = 2048
     index_head_dim: int = 128
     index_n_heads: int = 32
+    indexer_rope_interleave: bool = False
     indexer_types: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -66,7 +69,7 @@ class IndexedConfig(DecoderConfig):
             index_n_heads=self.index_n_heads,
             index_head_dim=self.index_head_dim,
             index_topk=self.index_topk,
-            rope_interleaved=self.indexer_rope_interleaved,
+            rope_interleaved=self.indexer_rope_interleave,
         )
 
     @classmethod
@@ -78,6 +81,8 @@ class IndexedConfig(DecoderConfig):
 
     def _special_to_hf(self) -> dict[str, Any]:
         said = {key: value for key, value in self.plan.config_keys.items() if value is not None}
+        if self.num_nextn_predict_layers and self.plan.num_full < self.num_hidden_layers:
+            said[MTP_KEY] = True
         return super()._special_to_hf() | said
 
 

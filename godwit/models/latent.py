@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from godwit.models.experts import ExpertConfig
 from godwit.models.indexed import IndexedConfig
@@ -54,6 +54,10 @@ class LatentConfig(ExpertConfig):
             special["q_lora_rank"] = raw["q_lora_rank"]
         return special
 
+    def _special_to_hf(self) -> dict[str, Any]:
+        # vLLM and SGLang have one class for all latent models and tell this router from DeepSeek-V2's by these.
+        return super()._special_to_hf() | {"topk_method": "noaux_tc", "scoring_func": "sigmoid"}
+
     def matrix_splits(self, attention: str) -> dict[str, tuple[int, ...]]:
         """Muon Split: W_UQ, W_UK and W_UV by head (GLM-5, arXiv 2602.15763, section 2.1)."""
         heads, query = self.num_attention_heads, "q_proj" if self.q_lora_rank is None else "q_b_proj"
@@ -67,7 +71,7 @@ class LatentConfig(ExpertConfig):
 class SparseConfig(LatentConfig, IndexedConfig):
     """Latent attention with a lightning indexer (DeepSeek Sparse Attention)."""
 
-    indexer_rope_interleaved: ClassVar[bool] = True
+    indexer_rope_interleave: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

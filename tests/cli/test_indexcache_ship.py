@@ -51,8 +51,9 @@ def test_export_says_what_is_gone_and_what_to_type(folder: Path, capsys: pytest.
         "left out 61.7 KB of 856.9 KB (7.20%)",
         "the indexers of layers 1, 2",
         """vllm serve shared --hf-overrides '{"use_index_cache": true, "index_topk_pattern": "FSSF"}'""",
-        "or python -m sglang.launch_server --model-path shared --json-model-override-args "
-        """'{"index_topk_freq": 3, "index_skip_topk_offset": 1}'""",
+        "python -m sglang.launch_server --model-path shared --json-model-override-args "
+        """'{"indexer_types": ["full", "shared", "shared", "full"]}'""",
+        'or config.json without indexer_types: {"index_topk_freq": 3, "index_skip_topk_offset": 1}',
         "dsa_indexer_topk_freq=3 dsa_indexer_skip_topk_offset=1",
     ):
         assert part in shown, part

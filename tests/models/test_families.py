@@ -20,6 +20,21 @@ def test_configs_survive_the_way_through_transformers(case: str, tmp_path) -> No
     assert config_from_hf(raw) == config
 
 
+def test_what_engines_with_one_class_for_many_families_are_told() -> None:
+    """vLLM's DeepSeek class builds another router, and indexers that rotate otherwise, where config.json is silent."""
+    for case, interleave in (("glm5", True), ("deepseek", False)):
+        raw = config_from_hf(CASES[case]).to_hf()
+        assert (raw["topk_method"], raw["scoring_func"]) == ("noaux_tc", "sigmoid")
+        assert raw["indexer_rope_interleave"] is interleave
+    assert config_from_hf(CASES["flash"]).to_hf()["topk_method"] == "noaux_tc"
+    half = config_from_hf(CASES["glm5"] | {"indexer_rope_interleave": False})
+    indexer = half.indexer(0)
+    assert indexer is not None and not indexer.rope_interleaved
+    assert config_from_hf(half.to_hf()) == half != config_from_hf(CASES["glm5"])
+    shared = {"num_nextn_predict_layers": 1, "indexer_types": ["full", "shared"] * 2}
+    assert config_from_hf(CASES["glm5"] | shared).to_hf()["index_share_for_mtp_iteration"] is True
+
+
 @pytest.mark.parametrize("family", sorted(set(FAMILIES.names()) & set(transformers.CONFIG_MAPPING)))
 def test_defaults_are_transformers_defaults(family: str) -> None:
     ours = FAMILIES.load(family).Config()
@@ -32,6 +47,7 @@ def test_defaults_are_transformers_defaults(family: str) -> None:
         "eos_token_id",
         "pad_token_id",
         "indexer_types",
+        "indexer_rope_interleave",  # Transformers' two classes have one layout each, and no key
     }
     skipped |= {"first_k_dense_replace"} if family == "glm4_moe_lite" else set()
     skipped |= {"attention_bias", "head_dim", "partial_rotary_factor"} if family == "glm4_moe" else set()

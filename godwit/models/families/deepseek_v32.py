@@ -15,7 +15,6 @@ class Config(SparseConfig):
     """`deepseek_v32`."""
 
     architecture: ClassVar[str] = "DeepseekV32ForCausalLM"
-    indexer_rope_interleaved: ClassVar[bool] = False
 
     model_type: str = "deepseek_v32"
     vocab_size: int = 129280
@@ -34,6 +33,7 @@ class Config(SparseConfig):
     qk_nope_head_dim: int = 128
     v_head_dim: int = 128
     index_n_heads: int = 64
+    indexer_rope_interleave: bool = False
     max_position_embeddings: int = 163840
     rope_theta: float = 10_000.0
     rms_norm_eps: float = 1e-6

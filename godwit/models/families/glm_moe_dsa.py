@@ -17,7 +17,6 @@ class Config(SparseConfig):
     """`glm_moe_dsa`."""
 
     architecture: ClassVar[str] = "GlmMoeDsaForCausalLM"
-    indexer_rope_interleaved: ClassVar[bool] = True
 
     model_type: str = "glm_moe_dsa"
     vocab_size: int = 154880
