@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
     parser.add_argument("--dense-up-to", type=int, default=16_384)
     parser.add_argument("--paper", action="store_true", help="the 30B shape as a slice instead")
-    parser.add_argument("--experts", type=int, default=16, help="of the slice: experts to hold")
+    parser.add_argument("--experts", type=int, help="of the slice: experts to hold, if not all")
     parser.add_argument("--json", type=Path, metavar="FOLDER", help="write bench.json there")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)

@@ -102,7 +102,7 @@ def bench_slice(
     for length in options.lengths:
         for work in options.works:
             pieces = _pieces(work, length, options, config.index_topk)
-            with _by_layers(device):
+            with _by_layers(work, device):
                 parts = _parts(model, pieces, length <= options.dense_up_to, options.rounds, watch, on_run)
             timings += _timings(work, length, parts, config, plans)
     held = f", {num_experts} of {config.routed_experts[0]} experts held" if num_experts else ""
@@ -176,9 +176,12 @@ def _take_over(module: nn.Module, source: nn.Module) -> None:
             setattr(module, name, child)
 
 
-def _by_layers(device: torch.device | str) -> AbstractContextManager[None]:
+def _by_layers(work: str, device: torch.device | str) -> AbstractContextManager[None]:
     """A backend asked for by name keeps a decoding step from being one compiled call, where no layer can be timed."""
-    return use(index_topk_paged="compiled") if torch.device(device).type == "cpu" else nullcontext()
+    if torch.device(device).type != "cpu":
+        return nullcontext()
+    # What each takes by itself; `compiled` is for a few queries.
+    return use(index_topk_paged="compiled" if work == DECODE else "reference")
 
 
 @torch.inference_mode()
