@@ -57,6 +57,8 @@ def test_export_says_what_is_gone_and_what_to_type(folder: Path, capsys: pytest.
         "dsa_indexer_topk_freq=3 dsa_indexer_skip_topk_offset=1",
     ):
         assert part in shown, part
+    assert main(["indexcache", "flags", "nano-shared"]) == 0
+    assert "plan     FSSFSSSSFSSS" in capsys.readouterr().out
     assert main(["indexcache", "flags", "shared", "--json"]) == 0
     data = json.loads(capsys.readouterr().out)
     assert data["plan"] == "FSSF" and data["engines"]["atom"]["settings"]["index_skip_topk_offset"] == 0
@@ -104,7 +106,7 @@ def test_deepseek_v4_takes_letters_of_its_compressed_layers(folder: Path, capsys
     [
         (["flags"], "give a plan such as FSSSFSSS"),
         (["flags", "SFF"], "must begin with F"),
-        (["flags", "nowhere"], "no folder and no plan"),
+        (["flags", "nowhere"], "no folder, no bundled model (nano, nano-shared) and no plan"),
         (["flags", "dense"], "dense llama model without indexers"),
         (["flags", "full", "--keep", "1/2"], "--keep is for a search's folder"),
         (["flags", "search", "--keep", "0"], "give a fraction of the layers"),
@@ -119,7 +121,7 @@ def test_deepseek_v4_takes_letters_of_its_compressed_layers(folder: Path, capsys
         (["export", "dense", "--out", "x", "--plan", "FSSS"], "godwit convert"),
         (["export", "gone", "--out", "x", "--plan", "FSSS"], "no such model folder: gone"),
         (["export", "full", "--out", "full", "--plan", "FSSS"], "is the checkpoint itself"),
-        (["export", "full", "--out", "x", "--search", "nowhere"], "is no folder and no plan"),
+        (["export", "full", "--out", "x", "--search", "nowhere"], "is no folder, no bundled model"),
     ],
 )
 def test_mistakes_are_one_line(words: list[str], message: str, folder: Path, capsys) -> None:

@@ -31,7 +31,7 @@ class Options:
     """Options of `godwit indexcache flags`."""
 
     target: Annotated[Positional[str], tyro.conf.arg(metavar="PLAN_OR_FOLDER")] = ""
-    """a plan such as FSSSFSSS, a search's folder, or a checkpoint's"""
+    """a plan such as FSSSFSSS, a search's folder, a checkpoint's, or a bundled model's name"""
     keep: str = ""
     """of a search: layers that keep their indexer, as a fraction or a number; default what it was run for"""
     model: str = ""
@@ -70,13 +70,17 @@ def run(arguments: list[str]) -> int:
 def plan_of(target: str, keep: str = "") -> "tuple[SharePlan, str]":
     """The plan that `target` names, and what to call its model."""
     from godwit.indexcache.result import FILE_NAME, SearchResult, parse_keep
+    from godwit.models.bundled import names, resolve
     from godwit.nn.share_plan import SharePlan
 
-    folder = Path(target)
+    folder = resolve(target)
     if not folder.exists():
         if set(target) <= set("FS"):
             return SharePlan(target), "MODEL"
-        raise GodwitError(f"{target!r} is no folder and no plan; a plan has one letter a layer, F or S: FSSSFSSS")
+        raise GodwitError(
+            f"{target!r} is no folder, no bundled model ({', '.join(names())}) and no plan; a plan has one letter a "
+            "layer, F or S: FSSSFSSS"
+        )
     if (folder / FILE_NAME).is_file() or folder.is_file():
         found = SearchResult.load(folder)
         return (found.plan_at(parse_keep(keep)) if keep else found.plan), found.model
