@@ -196,19 +196,18 @@ def _parts(
     """Seconds of the whole work by part, by side; sides and pieces take turns."""
     room = max(piece.before + sum(piece.chunks) for piece in pieces)
     sides = filled(model, room, {}, dense=dense)
-    taken: dict[str, list[tuple[float, ...]]] = {side: [] for side in sides}
-    for number in range(-1, rounds):
+    for run, cache in sides.values():  # compiles, and fills what is kept: one piece beyond `index_topk` does
+        _timed(model, appending(run, cache, pieces[-1].before, pieces[-1].chunks), watch)
+    taken: dict[str, list[list[float]]] = {side: [] for side in sides}
+    for _ in range(rounds):
         for side, (run, cache) in sides.items():
-            sums = [0.0] * len(_Parts._fields)
-            # The first turn compiles, and fills what is kept: one piece beyond `index_topk` does.
-            for piece in pieces if number >= 0 else pieces[-1:]:
+            passes = []
+            for piece in pieces:
                 times = _timed(model, appending(run, cache, piece.before, piece.chunks), watch)
-                sums = [old + piece.weight * new for old, new in zip(sums, times, strict=True)]
-                if number >= 0:
-                    on_run()
-            if number >= 0:
-                taken[side].append(tuple(sums))
-    return {side: _Parts(*map(statistics.median, zip(*rows, strict=True))) for side, rows in taken.items()}
+                passes.append([piece.weight * seconds for seconds in times])
+                on_run()
+            taken[side].append([sum(part) for part in zip(*passes, strict=True)])
+    return {side: _Parts(*map(statistics.median, zip(*sums, strict=True))) for side, sums in taken.items()}
 
 
 def _timed(model: Decoder, run: Callable[[], object], watch: Stopwatch) -> _Parts:
