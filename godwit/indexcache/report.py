@@ -167,9 +167,9 @@ def typed(story: Story) -> list[str]:
     model, pattern = story.folder or story.search.model, story.plan.pattern
     lines = [] if story.folder else [f"godwit indexcache export {model} --plan {pattern} --out shared"]
     served = story.folder or "shared"
-    lines.append(f'godwit generate {served} "def"')
-    lines += [ENGINES[name].flags(story.plan, served).pattern or "" for name in ("vllm", "sglang")]
-    return [*lines, f"godwit indexcache flags {served}    # Transformers, TensorRT-LLM, Megatron and others: see below"]
+    # What an export wrote says the plan itself, in config.json.
+    lines += [f"godwit serve {served}", f"vllm serve {served}", f"python -m sglang.launch_server --model-path {served}"]
+    return [*lines, f"godwit indexcache flags {served}    # the plan in the words of every engine: see below"]
 
 
 def strip(pattern: str) -> str:
