@@ -15,10 +15,10 @@ from pathlib import Path
 import torch
 from bench_nano import BENCH_NANO  # pyrefly: ignore[missing-import]
 
-from godwit.base.progress import Progress
 from godwit.indexcache import slices
 from godwit.indexcache.bench import BenchOptions, base_config, bench, num_runs, plans_for
 from godwit.indexcache.bench_text import lines
+from godwit.indexcache.timing import counting
 from godwit.models.convert import IndexerShape, sparse_config
 from godwit.models.families import config_from_hf
 from godwit.models.init import build
@@ -48,16 +48,12 @@ def main() -> None:
     )
     if asked.paper:
         shape = sparse_config(glm47_flash(), IndexerShape())
-        with Progress(slices.num_runs(options, shape.index_topk), what="timing", unit="runs") as progress:
-            result = slices.bench_slice(
-                shape, options, name="30B shape", num_experts=asked.experts, on_run=lambda: progress.advance(1)
-            )
+        with counting(slices.num_runs(options, shape.index_topk)) as on_run:
+            result = slices.bench_slice(shape, options, name="30B shape", num_experts=asked.experts, on_run=on_run)
     else:
-        model = build(config_from_hf(BENCH_NANO)).eval()
-        with Progress(
-            num_runs(options, len(plans_for(base_config(model.config).plan))), what="timing", unit="runs"
-        ) as progress:
-            result = bench(model, options, name="bench-nano", on_run=lambda: progress.advance(1))
+        config = base_config(config_from_hf(BENCH_NANO))
+        with counting(num_runs(options, len(plans_for(config.plan)))) as on_run:
+            result = bench(build(config).eval(), options, name="bench-nano", on_run=on_run)
     if asked.json is not None:
         result.save(asked.json)
     print("\n".join(lines(result)))

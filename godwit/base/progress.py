@@ -117,8 +117,8 @@ class Progress:
         parts = [self._counted()]
         if rate > 0:
             parts.append(f"{short_number(rate)} {self.unit}/s")
-        if self.total is not None and rate > 0 and self.done < self.total:
-            parts.append(f"{short_time((self.total - self.done) / rate)} left")
+            if self.total is not None and self.done < self.total:
+                parts.append(f"{short_time((self.total - self.done) / rate)} left")
         text = ", ".join(parts + self._texts())
         if self._bar is not None:
             self._bar.update(self._task, completed=self.done, text=text)

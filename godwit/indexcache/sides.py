@@ -52,8 +52,8 @@ def decode_sides(model: Decoder, length: int, plans: Mapping[str, SharePlan], *,
     """
     plans = {LEAST: SharePlan("F" + "S" * (model.config.num_hidden_layers - 1))} | dict(plans)
     return {
-        name: appending(model, cache, length, (1,) * steps)
-        for name, (model, cache) in filled(model, length + steps, plans, dense=dense).items()
+        name: appending(run, cache, length, (1,) * steps)
+        for name, (run, cache) in filled(model, length + steps, plans, dense=dense).items()
     }
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from godwit.base.errors import GodwitError, did_you_mean
+from godwit.base.progress import Progress
 
 CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
 
@@ -58,6 +59,13 @@ def interleaved(
             seconds[name].append(watch.time(sides[name]))
             on_run()
     return seconds
+
+
+@contextmanager
+def counting(total: int) -> Iterator[Callable[[], None]]:
+    """Show progress over so many timed runs; what comes out is called after each."""
+    with Progress(total, what="timing", unit="runs") as progress:
+        yield lambda: progress.advance(1)
 
 
 @contextmanager

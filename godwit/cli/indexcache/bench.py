@@ -21,7 +21,6 @@ import tyro
 
 from godwit.base.errors import GodwitError, did_you_mean
 from godwit.base.files import read_json
-from godwit.base.progress import Progress
 from godwit.cli.options import Positional, parse
 from godwit.cli.targets import model_folder
 
@@ -104,6 +103,7 @@ def run(arguments: list[str]) -> int:
 def _timed(options: Options, chosen: "BenchOptions") -> "BenchResult":
     from godwit.indexcache import slices
     from godwit.indexcache.bench import base_config, bench, num_runs, plans_for
+    from godwit.indexcache.timing import counting
     from godwit.models.init import build
     from godwit.models.weights import inspect, load
     from godwit.models.weights.reader import as_dtype
@@ -117,9 +117,9 @@ def _timed(options: Options, chosen: "BenchOptions") -> "BenchResult":
     whole = not options.slice and options.experts is None
     if whole and (folder is not None or slices.fits(config, dtype=dtype, device=options.device)):
         model = load(folder, device=options.device) if folder else build(config, dtype=dtype, device=options.device)
-        with Progress(num_runs(chosen, len(plans)), what="timing", unit="runs") as progress:
-            return bench(model.eval(), chosen, name=name, plans=plans, on_run=lambda: progress.advance(1))
-    with Progress(slices.num_runs(chosen, config.index_topk), what="timing", unit="runs") as progress:
+        with counting(num_runs(chosen, len(plans))) as on_run:
+            return bench(model.eval(), chosen, name=name, plans=plans, on_run=on_run)
+    with counting(slices.num_runs(chosen, config.index_topk)) as on_run:
         return slices.bench_slice(
             config,
             chosen,
@@ -128,7 +128,7 @@ def _timed(options: Options, chosen: "BenchOptions") -> "BenchResult":
             num_experts=options.experts,
             dtype=dtype,
             device=options.device,
-            on_run=lambda: progress.advance(1),
+            on_run=on_run,
         )
 
 

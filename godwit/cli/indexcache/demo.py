@@ -251,14 +251,13 @@ class Demo:
     def bench(self, plans: "dict[str, SharePlan]") -> "BenchResult":
         """Times."""
         from godwit.indexcache.bench import FILE_NAME, BenchResult, bench, num_runs
+        from godwit.indexcache.timing import counting
 
         with _step("times", self.out / FILE_NAME) as done:
             if done:
                 return BenchResult.load(self.out)
-            with Progress(num_runs(self.bench_options, len(plans)), what="timing", unit="runs") as progress:
-                found = bench(
-                    self.model, self.bench_options, name=self.name, plans=plans, on_run=lambda: progress.advance(1)
-                )
+            with counting(num_runs(self.bench_options, len(plans))) as on_run:
+                found = bench(self.model, self.bench_options, name=self.name, plans=plans, on_run=on_run)
             found.save(self.out)
             return found
 
