@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from godwit.base import page
+from godwit.base.aligned import aligned
 from godwit.base.files import write_atomic, write_json
 from godwit.base.machine import provenance
 from godwit.models.sample_attention.measure import Figures
@@ -37,13 +38,7 @@ class Study(NamedTuple):
 
 def table(study: Study) -> str:
     """Lines for a terminal."""
-    rows = [COLUMNS, *_cells(study)]
-    widths = [max(len(row[place]) for row in rows) for place in range(len(COLUMNS))]
-    lines = [
-        "  ".join(cell.ljust(width) if place == 0 else cell.rjust(width) for place, (cell, width) in enumerate(pairs))
-        for pairs in (list(zip(row, widths)) for row in rows)
-    ]
-    return "\n".join([_headline(study), "", *lines, "", _verdict(study)])
+    return "\n".join([_headline(study), "", *aligned([COLUMNS, *_cells(study)]), "", _verdict(study)])
 
 
 def write(study: Study, folder: Path) -> Path:

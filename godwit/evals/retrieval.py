@@ -10,7 +10,7 @@ Letters: T tokens, D hidden, N tokens of answers.
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -36,6 +36,19 @@ class Sample:
     tokens: tuple[int, ...]
     answers: tuple[tuple[int, int], ...]
 
+    def right(self, hidden_TD: Tensor, weight_VD: Tensor, *, skipped: int = 0) -> list[bool]:
+        """Which answers a model gets right.
+
+        Args:
+            hidden_TD: what its head reads, for all tokens but the first `skipped`.
+            weight_VD: the head.
+        """
+        found = []
+        for start, end in self.answers:
+            best_N = _likeliest(hidden_TD[start - skipped - 1 : end - skipped - 1], weight_VD)
+            found.append(best_N.tolist() == list(self.tokens[start:end]))
+        return found
+
 
 @dataclass(frozen=True)
 class Retrieval:
@@ -46,6 +59,14 @@ class Retrieval:
     accuracy: float
     num_answers: int
     standard_error: float
+
+    @classmethod
+    def of(cls, task: Task, num_tokens: int, right: Sequence[Sequence[bool]]) -> "Retrieval":
+        """From which answers of each sample are right."""
+        shares = [sum(each) / len(each) for each in right]
+        mean = sum(shares) / len(shares)
+        variance = sum((share - mean) ** 2 for share in shares) / max(len(shares) - 1, 1)
+        return cls(task, num_tokens, mean, sum(map(len, right)), math.sqrt(variance / len(shares)))
 
 
 def samples(tokenizer: Tokenizer, *, task: Task, num_tokens: int, num_samples: int, seed: int = 0) -> list[Sample]:
@@ -89,16 +110,11 @@ def retrieval(
         dense: attend to everything although the model has indexers.
         on_sample: called after each sample, for progress.
     """
-    shares: list[float] = []
-    total = 0
+    right = []
     for sample in samples(tokenizer, task=task, num_tokens=num_tokens, num_samples=num_samples, seed=seed):
-        right = _right(model, sample, window, plan, dense)
-        shares.append(sum(right) / len(right))
-        total += len(right)
+        right.append(_right(model, sample, window, plan, dense))
         on_sample()
-    mean = sum(shares) / len(shares)
-    variance = sum((share - mean) ** 2 for share in shares) / max(len(shares) - 1, 1)
-    return Retrieval(task, num_tokens, mean, total, math.sqrt(variance / len(shares)))
+    return Retrieval.of(task, num_tokens, right)
 
 
 def _right(model: Decoder, sample: Sample, window: int | None, plan: SharePlan | str | None, dense: bool) -> list[bool]:
@@ -108,11 +124,7 @@ def _right(model: Decoder, sample: Sample, window: int | None, plan: SharePlan |
     tokens_T = torch.tensor(sample.tokens[skipped:], device=device)
     context = AttnContext.single(tokens_T.shape[0], device)
     hidden_TD = model.features(tokens_T, context, plan=plan, dense=dense).hidden_TD
-    right = []
-    for start, end in sample.answers:
-        best_N = _likeliest(hidden_TD[start - skipped - 1 : end - skipped - 1], model.lm_head_weight)
-        right.append(bool((best_N == tokens_T[start - skipped : end - skipped]).all()))
-    return right
+    return sample.right(hidden_TD, model.lm_head_weight, skipped=skipped)
 
 
 def _likeliest(hidden_ND: Tensor, weight_VD: Tensor) -> Tensor:

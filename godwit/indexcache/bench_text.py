@@ -4,6 +4,7 @@ The paper's figures: IndexCache, arXiv 2603.12201, table 1: a 30B model (GLM-4.7
 on a node of eight H100, FP8 index keys; speed-ups over its own DSA.
 """
 
+from godwit.base.aligned import aligned
 from godwit.base.progress import short_time
 from godwit.indexcache.bench import BenchResult, Timing
 from godwit.indexcache.sides import DECODE, DENSE, DSA, PREFILL
@@ -58,14 +59,7 @@ def has_paper(result: BenchResult) -> bool:
 
 def lines(result: BenchResult) -> list[str]:
     """The table for a terminal."""
-    table = [columns(result), *rows(result)]
-    widths = [max(len(row[place]) for row in table) for place in range(len(table[0]))]
-    shown = [
-        "  ".join(
-            cell.ljust(width) if place in (0, 2) else cell.rjust(width) for place, (cell, width) in pairs
-        ).rstrip()
-        for pairs in (list(enumerate(zip(row, widths, strict=True))) for row in table)
-    ]
+    shown = aligned([columns(result), *rows(result)], left=(0, 2))
     how = "processor time" if result.clock == "cpu" else "wall time"
     head = (
         f"{result.model}: {result.num_layers} layers, {result.dtype}, {result.device}, {result.threads} threads, {how}"

@@ -12,11 +12,12 @@ from pathlib import Path
 from godwit.base.files import write_atomic
 from godwit.base.machine import provenance
 from godwit.base.page import FIGURES, STYLE, page, section, table
+from godwit.indexcache import bench_text, quality_text
 from godwit.indexcache.bench import RATIOS, BenchResult
-from godwit.indexcache.bench_text import columns, rows
 from godwit.indexcache.engines import ENGINES
 from godwit.indexcache.overlaps import Overlap, heat_map
 from godwit.indexcache.quality import Quality
+from godwit.indexcache.quality_text import percent
 from godwit.indexcache.result import SearchResult, num_kept
 from godwit.indexcache.sides import DENSE, DSA, PREFILL
 from godwit.nn.share_plan import SharePlan
@@ -89,7 +90,11 @@ def render(story: Story) -> str:
             "in indexers: share of DSA's time; bound: speed-up if the indexers left out took no time and all else as "
             "long; reached: bound in time over time taken. Sides ran in turn, medians."
         )
-        parts.append(section("Times", note, table(columns(story.bench), rows(story.bench)), _plans(story.bench)))
+        parts.append(
+            section(
+                "Times", note, table(bench_text.columns(story.bench), bench_text.rows(story.bench)), _plans(story.bench)
+            )
+        )
     if story.overlap is not None:
         picture = base64.b64encode(heat_map(story.overlap)).decode()
         note = (
@@ -143,7 +148,7 @@ def losses(story: Story) -> list[str]:
     if found is not None:
         dense, dsa, shared = found.side(DENSE), found.side(DSA), found.side(story.side)
         lines.append(
-            f"{_percent(shared.loss, dsa.loss)} loss on text not searched on (nats per token: {shared.loss:.4f}, DSA "
+            f"{percent(shared.loss, dsa.loss)} loss on text not searched on (nats per token: {shared.loss:.4f}, DSA "
             f"{dsa.loss:.4f}, dense {dense.loss:.4f})"
         )
         for task, score in shared.scores.items():
@@ -152,13 +157,15 @@ def losses(story: Story) -> list[str]:
                 f"{dsa.scores[task].accuracy:.0%}, dense {dense.scores[task].accuracy:.0%}; "
                 f"± {score.standard_error:.0%})"
             )
+        if said := quality_text.harmless(found):
+            lines.append(said)
     loss = search.loss_at(story.keep)
     lines.append(
-        f"{_percent(loss, search.full_loss)} loss on the calibration text: {loss:.4f} from {search.full_loss:.4f}"
+        f"{percent(loss, search.full_loss)} loss on the calibration text: {loss:.4f} from {search.full_loss:.4f}"
     )
     uniform = [each for each in search.baselines if each.name == "uniform" and each.num_full == story.plan.num_full]
     if uniform:
-        lines.append(f"the uniform plan with as many indexers: {_percent(uniform[0].loss, search.full_loss)}")
+        lines.append(f"the uniform plan with as many indexers: {percent(uniform[0].loss, search.full_loss)}")
     return lines
 
 
@@ -181,10 +188,6 @@ def _card(title: str, lines: list[str]) -> str:
     headline, bracket, detail = lines[0].partition(" (")
     more = "".join(f"<p>{html.escape(line)}</p>" for line in (bracket.strip() + detail, *lines[1:]) if line)
     return f'<div class="card"><h2>{title}</h2><p class="big">{html.escape(headline)}</p>{more}</div>'
-
-
-def _percent(loss: float, base: float) -> str:
-    return f"{loss / base - 1:+.2%}"
 
 
 def _curve(story: Story) -> str:
@@ -239,21 +242,25 @@ def _baselines(story: Story) -> str:
 
 
 def _quality(found: Quality) -> str:
-    tasks = list(found.sides[0].scores)
-    lines = [
-        (
-            each.side,
-            f"{each.loss:.4f}",
-            _percent(each.loss, found.side(DSA).loss),
-            *(f"{each.scores[task].accuracy:.1%} ± {each.scores[task].standard_error:.1%}" for task in tasks),
-            each.pattern,
-        )
-        for each in found.sides
-    ]
-    answers = f", retrieval: {found.sides[0].scores[tasks[0]].num_answers} answers or more" if tasks else ""
-    note = f"loss: {found.num_tokens:,} tokens the search has not seen, rows of {found.seq_len:,}{answers}"
-    head = ("attention", "loss", "change", *(task.replace("_", " ") for task in tasks), "plan")
-    return section("Quality", note, table(head, lines))
+    measured = section(
+        "Quality", quality_text.about(found), table(quality_text.columns(found), quality_text.rows(found))
+    )
+    return _retrieval(found) + measured if found.path and found.path[0].scores else measured
+
+
+def _retrieval(found: Quality) -> str:
+    """Each task along the search's path, and the other plans as points."""
+    most = found.path[0].num_full
+    curves = []
+    for task in found.path[0].scores:
+        for name, sides in (("", found.path), (", uniform", [each for each in found.sides if each.side == "uniform"])):
+            steps = [most - each.num_full for each in sides]
+            values = [100 * each.scores[task].accuracy for each in sides]
+            if sides:
+                curves.append(Curve(steps=steps, values=values, name=task.replace("_", " ") + name, dots=True))
+    note = f"% of right answers over {found.seq_len:,} tokens. {quality_text.harmless(found)}"
+    plot = line_plot(curves, ylabel="right answers, %", xlabel="indexers given up")
+    return section("What is still found as layers give up their indexers", note, plot)
 
 
 def _plans(bench: BenchResult) -> str:

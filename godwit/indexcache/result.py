@@ -112,6 +112,12 @@ class SearchResult:
         """The plan with the fewest indexers: the refined one, or that after all flips."""
         return self.plan_at(self.start.count("F") - len(self.order))
 
+    @property
+    def path(self) -> tuple[SharePlan, ...]:
+        """The plans after no flip, one, and so on to the last, or to what moves made of the last."""
+        plans = [self.plan_after(num_flips) for num_flips in range(len(self.order))]
+        return (*plans, self.plan)
+
     def plan_after(self, num_flips: int) -> SharePlan:
         """The plan after the first `num_flips` flips."""
         shared = set(self.order[:num_flips])

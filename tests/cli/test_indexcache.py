@@ -9,6 +9,7 @@ import pytest
 from godwit.cli import main
 from godwit.cli.indexcache._options import parse_bytes
 from godwit.cli.verbs.indexcache import COMMANDS
+from godwit.indexcache.quality import Quality
 from godwit.indexcache.result import SearchResult
 from godwit.models.weights import save
 from godwit.text.bpe import train_bpe
@@ -66,6 +67,41 @@ def test_an_overlap_from_text_to_files(
     found = json.loads(Path("study/overlap.json").read_text())
     assert f"have {found['adjacent_mean']:.3f} of their positions in common" in shown and "0.733" in shown
     assert Path("study/overlap.png").exists()
+
+
+def test_every_plan_of_a_search_is_measured(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
+    assert main(["indexcache", "search", "model", "--keep", "1/2", *TEXTS, "--out", "found"]) == 0
+    assert "indexcache quality model --search found" in capsys.readouterr().out
+    path = SearchResult.load("found").path
+    words = ["indexcache", "quality", "model", "--search", "found", "--plan", "1/2", *TEXTS, "--rows", "1"]
+    assert main([*words, "--samples", "0", "--out", "found"]) == 0
+    shown = capsys.readouterr().out
+    for part in ("model: loss of 63 tokens in rows of 64", "dense ", "1/2 ", "3 kept ", *(str(plan) for plan in path)):
+        assert part in shown, part
+    measured = Quality.load("found")
+    assert [each.pattern for each in measured.path] == [str(plan) for plan in path]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "give plans to compare: --search FOLDER"),
+        (["--plan", "FSS"], "has 3 letters and the model 4 layers"),
+        (["--plan", "1/2", "--samples", "-1"], "samples is -1"),
+        (["--search", "nowhere"], "no search result"),
+        (["--plan", "1/2", "--hf"], "leave --hf out"),
+    ],
+)
+def test_mistakes_about_quality_are_one_line(
+    place: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
+    assert main(["indexcache", "quality", "model", *TEXTS, *words]) == 2
+    shown = capsys.readouterr().err.splitlines()[-1]
+    assert shown.startswith("godwit: ") and message in shown
 
 
 @pytest.mark.parametrize(

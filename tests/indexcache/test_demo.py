@@ -1,5 +1,6 @@
 """The demo from end to end on a tiny model, its page, and going on after a stop."""
 
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from unittest import mock
@@ -9,9 +10,12 @@ import torch
 import torch.nn.functional as F
 
 import godwit.base
+from godwit.base.errors import GodwitError
 from godwit.cli import main
+from godwit.evals.retrieval import retrieval
 from godwit.indexcache.calibration import Calibration
-from godwit.indexcache.quality import Quality, quality
+from godwit.indexcache.quality import SEED, Quality, Score, SideQuality, num_steps, quality
+from godwit.indexcache.quality_text import harmless
 from godwit.indexcache.report import Story, gains, losses, render, typed
 from godwit.indexcache.result import SearchResult
 from godwit.models.families import config_from_hf
@@ -145,6 +149,73 @@ def test_quality_is_of_the_plans_asked_for(folder: Path) -> None:
     assert found.side("dense").loss != found.side("DSA").loss != found.side("searched").loss
     found.save("q")
     assert Quality.load("q") == found
+
+
+def test_a_search_is_measured_all_along_its_path(folder: Path) -> None:
+    model, tokenizer = load("full").eval(), Tokenizer.load("full")
+    rows = Calibration.of([torch.arange(900) % 400]).rows
+    path = [SharePlan(pattern) for pattern in ("FFFF", "FFSF", "FFSS", "FSSS")]
+    steps: list[None] = []
+    found = quality(
+        model,
+        rows,
+        name="full",
+        plans={"searched": path[2]},
+        path=path,
+        tokenizer=tokenizer,
+        tasks=("multi_key",),
+        num_samples=2,
+        on_step=lambda: steps.append(None),
+    )
+    patterns = [plan.pattern for plan in path]
+    assert len(steps) == num_steps(1, patterns, num_tasks=1, num_samples=2) == 5 * 3
+    assert [each.pattern for each in found.path] == patterns and [each.num_full for each in found.path] == [4, 3, 2, 1]
+    assert len({each.loss for each in found.path}) == 4
+    assert found.path[0].loss == found.side("DSA").loss and found.path[2].loss == found.side("searched").loss
+    for each in (*found.path, found.side("dense")):
+        expected = retrieval(
+            model,
+            tokenizer,
+            task="multi_key",
+            num_tokens=900,
+            num_samples=2,
+            seed=SEED,
+            plan=each.pattern or None,
+            dense=not each.pattern,
+        )
+        assert each.scores["multi_key"].accuracy == expected.accuracy and expected.num_answers == 8
+
+
+def test_plans_that_cannot_be_measured_are_refused(folder: Path) -> None:
+    tokenizer, rows = Tokenizer.load("full"), Calibration.of(torch.arange(200)).rows
+    shared = load("full", plan="FSSF").eval()
+    with pytest.raises(GodwitError, match=r"wants an indexer in layers \[1\], and the model \(FSSF\) has none there"):
+        quality(shared, rows, name="x", plans={"a": SharePlan("FFSS")}, tokenizer=tokenizer, num_samples=0)
+    with pytest.raises(GodwitError, match="has 3 letters and the model 4 layers"):
+        quality(shared, rows, name="x", plans={}, path=[SharePlan("FSS")], tokenizer=tokenizer, num_samples=0)
+
+
+def test_harmless_ends_where_loss_or_retrieval_falls() -> None:
+    def along(*figures: tuple[float, float]) -> Quality:
+        sides = [
+            SideQuality(
+                side="",
+                pattern="F" * (4 - place) + "S" * place,
+                loss=loss,
+                scores={"needle": Score(accuracy=right, standard_error=0.0, num_answers=8)},
+            )
+            for place, (loss, right) in enumerate(figures)
+        ]
+        base = replace(sides[0], side="DSA")
+        return Quality(model="tiny", num_tokens=9, seq_len=9, sides=(base,), path=tuple(sides))
+
+    fine = along((2.0, 0.9), (2.009, 0.9), (2.0, 0.881), (2.0, 0.879))
+    assert fine.harmless == fine.path[2]
+    assert "3 of 4" not in harmless(fine) and "2 of 4 indexers stay within 0.5% of loss" in harmless(fine)
+    # What comes behind a plan that loses too much does not count.
+    lost = along((2.0, 0.9), (2.02, 0.9), (2.0, 0.9))
+    assert lost.harmless == lost.path[0] and "train the indexers that are left" in harmless(lost)
+    assert harmless(replace(lost, path=())) == ""
 
 
 def test_a_page_of_a_search_alone_says_what_is_missing() -> None:

@@ -96,8 +96,11 @@ def open_model(options: DataOptions, world: "World") -> "Engine":
     return ProxyEngine(model if placed else model.to(world.device), name=name)
 
 
-def calibrate(options: DataOptions, engine: "Engine", folder: Path, world: "World") -> "Calibration":
-    """Rows of the texts, tokenised by the model's own tokenizer; the first process prepares them."""
+def calibrate(options: DataOptions, engine: "Engine", folder: Path, world: "World", *, seen: int = 0) -> "Calibration":
+    """Rows of the texts, tokenised by the model's own tokenizer; the first process prepares them.
+
+    The first `seen` rows, which another command was given, come before those asked for.
+    """
     from godwit.data.config import DataConfig
     from godwit.data.prepare import prepare
     from godwit.indexcache.calibration import draw_rows
@@ -120,7 +123,7 @@ def calibrate(options: DataOptions, engine: "Engine", folder: Path, world: "Worl
     world.barrier()
     return draw_rows(
         prepare(config, folder / "data", seed=options.seed),
-        num_rows=options.rows,
+        num_rows=seen + options.rows,
         seq_len=seq_len,
         topk=engine.topk,
         single=options.single,

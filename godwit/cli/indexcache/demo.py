@@ -17,7 +17,7 @@ Each step leaves its result in OUT. Started again, the same command goes on wher
 import hashlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -217,21 +217,23 @@ class Demo:
                 write_json(self.out / EXPORTED, sizes)
             return read_json(self.out / EXPORTED)
 
-    def quality(self, plans: "dict[str, SharePlan]") -> "Quality":
-        """Loss and retrieval."""
+    def quality(self, plans: "dict[str, SharePlan]", path: "Sequence[SharePlan]") -> "Quality":
+        """Loss and retrieval, under some plans and along the search's path."""
         from godwit.indexcache.quality import FILE_NAME, Quality, num_steps, quality
         from godwit.text.tokenizer import Tokenizer
 
         with _step("quality", self.out / FILE_NAME) as done:
             if done:
                 return Quality.load(self.out)
-            total = num_steps(self.options.test_rows, len(plans), num_samples=self.options.samples)
+            patterns = [plan.pattern for plan in (*plans.values(), *path)]
+            total = num_steps(self.options.test_rows, patterns, num_samples=self.options.samples)
             with Progress(total, what="measuring", unit="passes") as progress:
                 found = quality(
                     self.model,
                     self.rows.rows[self.options.rows :],
                     name=self.name,
                     plans=plans,
+                    path=path,
                     tokenizer=Tokenizer.load(self.source),
                     num_samples=self.options.samples,
                     on_step=lambda: progress.advance(1),
@@ -277,7 +279,7 @@ class Demo:
             search=searched,
             keep=self.keep,
             side=SEARCHED,
-            quality=self.quality(plans),
+            quality=self.quality(plans, searched.path),
             bench=self.bench(plans),
             overlap=overlap,
             folder=str(self.out / "shared"),

@@ -87,6 +87,9 @@ def run(arguments: list[str]) -> int:
     else:
         print(table(result))
         print(f"\n  {Path(folder, 'search.json')}   the result; journal.jsonl beside it has every row's loss")
-        export = f"{command_name()} indexcache export {model_name(options.model)}"
-        print(f"  next: {export} --search {folder} --keep {options.keep} --out shared")
+        words = f"{command_name()} indexcache"
+        print(f"  next: {words} quality {model_name(options.model)} --search {folder}   what each plan still finds")
+        print(
+            f"        {words} export {model_name(options.model)} --search {folder} --keep {options.keep} --out shared"
+        )
     return 0

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from godwit.base.aligned import aligned
 from godwit.base.errors import GodwitError, did_you_mean
 from godwit.cli.options import Positional, parse
 
@@ -97,6 +98,4 @@ def _compare(arguments: list[str]) -> int:
 
 
 def _print(head: list[str], rows: list[list[str]]) -> None:
-    widths = [max(len(row[place]) for row in [head, *rows]) for place in range(len(head))]
-    for row in [head, *rows]:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+    print("\n".join(aligned([head, *rows], left=range(len(head)))))

@@ -2,6 +2,7 @@
 
 Examples:
   godwit indexcache search MODEL --keep 1/4       which layers give up their indexer, and what each costs
+  godwit indexcache quality MODEL --search search/   what every plan found loses, in loss and in retrieval
   godwit indexcache overlap MODEL                 how much of their selections layers have in common
   godwit indexcache export MODEL --search search/ --keep 1/4 --out shared
   godwit indexcache flags shared                  what to type in vLLM, SGLang, Transformers, ...
