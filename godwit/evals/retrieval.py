@@ -36,16 +36,16 @@ class Sample:
     tokens: tuple[int, ...]
     answers: tuple[tuple[int, int], ...]
 
-    def right(self, hidden_TD: Tensor, weight_VD: Tensor, *, skipped: int = 0) -> list[bool]:
+    def right(self, hidden_TD: Tensor, head: Callable[[Tensor], Tensor], *, skipped: int = 0) -> list[bool]:
         """Which answers a model gets right.
 
         Args:
             hidden_TD: what its head reads, for all tokens but the first `skipped`.
-            weight_VD: the head.
+            head: from those to logits.
         """
         found = []
         for start, end in self.answers:
-            best_N = _likeliest(hidden_TD[start - skipped - 1 : end - skipped - 1], weight_VD)
+            best_N = head(hidden_TD[start - skipped - 1 : end - skipped - 1]).argmax(dim=-1)
             found.append(best_N.tolist() == list(self.tokens[start:end]))
         return found
 
@@ -124,11 +124,7 @@ def _right(model: Decoder, sample: Sample, window: int | None, plan: SharePlan |
     tokens_T = torch.tensor(sample.tokens[skipped:], device=device)
     context = AttnContext.single(tokens_T.shape[0], device)
     hidden_TD = model.features(tokens_T, context, plan=plan, dense=dense).hidden_TD
-    return sample.right(hidden_TD, model.lm_head_weight, skipped=skipped)
-
-
-def _likeliest(hidden_ND: Tensor, weight_VD: Tensor) -> Tensor:
-    return (hidden_ND @ weight_VD.T).argmax(dim=-1)
+    return sample.right(hidden_TD, model.logits, skipped=skipped)
 
 
 def _sample(tokenizer: Tokenizer, task: Task, num_tokens: int, seed: str) -> Sample:

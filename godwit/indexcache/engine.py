@@ -53,8 +53,16 @@ class RowRun(Protocol):
         """The layer's attention over the positions in `state`, before its output projection: (T, heads x width)."""
         ...
 
+    def hidden(self, state: State) -> Tensor:
+        """What the model's head reads, (T, D), from the state behind the last layer."""
+        ...
+
     def losses(self, state: State) -> Tensor:
         """float32 losses of the row's counted tokens, in order, from the state behind the last layer."""
+        ...
+
+    def dense(self) -> Tensor | None:
+        """What the head reads if every layer attends to all earlier tokens; None from a model that cannot."""
         ...
 
 
@@ -74,6 +82,10 @@ class Engine(Protocol):
 
     def enter(self, row: Row) -> RowRun:
         """Begin a row."""
+        ...
+
+    def logits(self, hidden_TD: Tensor) -> Tensor:
+        """The model's head."""
         ...
 
     def __enter__(self) -> "Engine": ...
@@ -108,6 +120,10 @@ class DecoderEngine:
     def enter(self, row: Row) -> "DecoderRow":
         """Embed the row's tokens."""
         return DecoderRow(self.model, row)
+
+    def logits(self, hidden_TD: Tensor) -> Tensor:
+        """See `Engine`."""
+        return self.model.logits(hidden_TD)
 
     def __enter__(self) -> "DecoderEngine":
         self._was_training = self.model.training
@@ -154,9 +170,17 @@ class DecoderRow:
             hook.remove()
         return found[0]
 
+    def hidden(self, state: State) -> Tensor:
+        """See `RowRun`."""
+        return self.model.model.norm(state.x_TD)
+
     def losses(self, state: State) -> Tensor:
         """See `RowRun`."""
-        return head_losses(self.model.model.norm(state.x_TD), self.model.logits, self.row.labels_T)
+        return head_losses(self.hidden(state), self.model.logits, self.row.labels_T)
+
+    def dense(self) -> Tensor | None:
+        """See `RowRun`."""
+        return self.model.features(self.tokens_T, self.batch.context, dense=True).hidden_TD
 
 
 def head_losses(hidden_TD: Tensor, head: Callable[[Tensor], Tensor], labels_T: Tensor) -> Tensor:

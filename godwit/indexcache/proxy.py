@@ -240,13 +240,21 @@ class ProxyRow:
             hook.remove()
         return found[0].flatten(0, 1)
 
-    def losses(self, state: State) -> Tensor:
+    def hidden(self, state: State) -> Tensor:
         """See `godwit.indexcache.engine.RowRun`."""
         last = self.engine.ports[-1]
         last.leaving = state.x_TD
         hidden_TD = self.engine.backbone(self.row.tokens_T)[0]
         last.leaving = None
-        return head_losses(hidden_TD, self.engine.logits, self.row.labels_T)
+        return hidden_TD
+
+    def losses(self, state: State) -> Tensor:
+        """See `godwit.indexcache.engine.RowRun`."""
+        return head_losses(self.hidden(state), self.engine.logits, self.row.labels_T)
+
+    def dense(self) -> Tensor | None:
+        """Not in place: the attention asks its indexer whatever there is to choose from."""
+        return None
 
 
 def _device(module: nn.Module) -> torch.device:

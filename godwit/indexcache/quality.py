@@ -3,9 +3,9 @@
 loss       mean over the counted tokens of rows that the search has not seen, nats per token
 retrieval  share of right answers of `godwit.evals.retrieval`, facts at least 512 tokens back
 
-The loss hardly moves where retrieval breaks (of all 55 plans that keep 3 of the bundled nano's indexers, 51 find less
-than three facts in four, and 36 find none), so both are taken all along a search's order: plans of one order have most
-layers in common, which run once for all of them.
+The loss hardly tells where retrieval breaks: of all 55 plans that keep 3 of the bundled nano's 12 indexers two lose
+0.69 % of it; one of them finds 90 % of the answers, the other 3.5 % (benchmarks/bench_plans.py). So both are taken all
+along a search's order, whose plans have most layers in common; those run once for all of them.
 
 Letters: T tokens, D hidden.
 """
@@ -25,15 +25,15 @@ from godwit.base.files import read_json, write_json
 from godwit.data.recall import Task
 from godwit.evals.retrieval import Retrieval, Sample, samples
 from godwit.indexcache.calibration import Row
-from godwit.indexcache.engine import DecoderEngine, State, head_losses
+from godwit.indexcache.engine import Engine, State, head_losses
 from godwit.indexcache.sides import DENSE, DSA
 from godwit.indexcache.walk import walk
-from godwit.models.decoder import Decoder
 from godwit.nn.share_plan import SharePlan
 from godwit.text.tokenizer import Tokenizer
 
 FILE_NAME = "quality.json"
 SEED = 1_000_003  # of the retrieval samples: not one that training tasks are drawn with
+HARMLESS = "harmless"  # what the plan is called that loses next to nothing
 TASKS: tuple[Task, ...] = ("needle", "multi_key")
 # What a plan may lose and count as harmless: this share of the loss, and of the answers, mean over tasks.
 HARMLESS_LOSS, HARMLESS_RETRIEVAL = 0.005, 0.02
@@ -125,10 +125,9 @@ class _Found:
 
 @torch.inference_mode()
 def quality(
-    model: Decoder,
+    engine: Engine,
     rows: Sequence[Row],
     *,
-    name: str,
     plans: Mapping[str, SharePlan],
     tokenizer: Tokenizer,
     path: Sequence[SharePlan] = (),
@@ -136,12 +135,11 @@ def quality(
     num_samples: int = 8,
     on_step: Callable[[], None] = lambda: None,
 ) -> Quality:
-    """Measure dense attention, plain DSA, `plans`, and the plans along a search's order.
+    """Measure dense attention (if the engine can), plain DSA, `plans`, and the plans along a search's order.
 
     Args:
-        model: a decoder with indexers.
+        engine: the model.
         rows: text that no plan was chosen by.
-        name: of the model, for the record.
         plans: by the name they are shown under.
         tokenizer: the model's.
         path: the plans of a search, from the most indexers to the fewest (`SearchResult.path`).
@@ -152,34 +150,35 @@ def quality(
         GodwitError: no row, or none whose loss counts; a plan of another length, or that asks for an indexer which the
             model does not have.
     """
+    rows = engine.rows(tuple(rows))
     seq_len = max((len(row.tokens_T) for row in rows), default=0)
     counted = sum(row.num_counted for row in rows)
     if not counted:
         raise GodwitError("there are no rows to take a loss of; give more texts with --data, or fewer --rows")
-    own = model.config.plan
-    assert own is not None, "the model has indexers"
     for plan in (*plans.values(), *path):
-        _check(plan, own)
-    named = {DENSE: "", DSA: own.pattern} | {side: plan.pattern for side, plan in plans.items()}
+        _check(plan, engine.plan)
+    named = {DENSE: "", DSA: engine.plan.pattern} | {side: plan.pattern for side, plan in plans.items()}
     along = [plan.pattern for plan in path]
     found = {pattern: _Found() for pattern in (*named.values(), *along)}
     asked = tasks if num_samples else ()
 
     def take_loss(row: Row, pattern: str, hidden_TD: Tensor) -> None:
-        found[pattern].losses.append(head_losses(hidden_TD, model.logits, row.labels_T))
+        found[pattern].losses.append(head_losses(hidden_TD, engine.logits, row.labels_T))
         on_step()
 
     def take_answers(task: Task, sample: Sample, pattern: str, hidden_TD: Tensor) -> None:
-        found[pattern].right.setdefault(task, []).append(sample.right(hidden_TD, model.lm_head_weight))
+        found[pattern].right.setdefault(task, []).append(sample.right(hidden_TD, engine.logits))
         on_step()
 
-    with DecoderEngine(model) as engine:
+    with engine:
         for row in rows:
             _under_each(engine, row, list(found), partial(take_loss, row))
         for task in asked:
             for sample in samples(tokenizer, task=task, num_tokens=seq_len, num_samples=num_samples, seed=SEED):
                 row = Row.of(torch.tensor(sample.tokens))
                 _under_each(engine, row, list(found), partial(take_answers, task, sample))
+    if not found[""].losses:
+        del named[DENSE]
 
     def side(name: str, pattern: str) -> SideQuality:
         scores = {str(task): found[pattern].score(task, seq_len) for task in asked}
@@ -187,7 +186,7 @@ def quality(
         return SideQuality(side=name, pattern=pattern, loss=loss, scores=scores)
 
     return Quality(
-        model=name,
+        model=engine.name,
         num_tokens=counted,
         seq_len=seq_len,
         sides=tuple(side(name, pattern) for name, pattern in named.items()),
@@ -206,19 +205,27 @@ def _check(plan: SharePlan, own: SharePlan) -> None:
         )
 
 
-def num_steps(num_rows: int, patterns: Sequence[str], *, num_tasks: int = len(TASKS), num_samples: int = 8) -> int:
-    """How often `quality` calls `on_step` for these plans, the model's own among them, and dense attention."""
-    return (len(set(patterns)) + 1) * (num_rows + num_tasks * num_samples)
+def num_steps(
+    num_rows: int,
+    patterns: Sequence[str],
+    *,
+    num_tasks: int = len(TASKS),
+    num_samples: int = 8,
+    dense: bool = True,
+) -> int:
+    """How often `quality` calls `on_step` for these plans, the model's own among them, with dense attention or not."""
+    return (len(set(patterns)) + dense) * (num_rows + num_tasks * num_samples)
 
 
-def _under_each(engine: DecoderEngine, row: Row, patterns: Sequence[str], use: Callable[[str, Tensor], None]) -> None:
-    """Hand what the head reads (T, D) to `use`, under dense attention ("") and then under each plan."""
-    model, run = engine.model, engine.enter(row)
-    if "" in patterns:
-        use("", model.features(run.tokens_T, run.batch.context, dense=True).hidden_TD)
+def _under_each(engine: Engine, row: Row, patterns: Sequence[str], use: Callable[[str, Tensor], None]) -> None:
+    """Hand what the head reads (T, D) to `use`, under dense attention ("") if there is such, then under each plan."""
+    run = engine.enter(row)
+    dense_TD = run.dense()
+    if dense_TD is not None:
+        use("", dense_TD)
 
     def done(pattern: str, state: State) -> None:
-        use(pattern, model.model.norm(state.x_TD))
+        use(pattern, run.hidden(state))
 
     plans = [pattern for pattern in patterns if pattern]
     walk(plans, {"": run.first}, step=run.step, done=done, spacing=engine.num_layers)

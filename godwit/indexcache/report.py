@@ -16,10 +16,10 @@ from godwit.indexcache import bench_text, quality_text
 from godwit.indexcache.bench import RATIOS, BenchResult
 from godwit.indexcache.engines import ENGINES
 from godwit.indexcache.overlaps import Overlap, heat_map
-from godwit.indexcache.quality import Quality
+from godwit.indexcache.quality import HARMLESS, Quality
 from godwit.indexcache.quality_text import percent
 from godwit.indexcache.result import SearchResult, num_kept
-from godwit.indexcache.sides import DENSE, DSA, PREFILL
+from godwit.indexcache.sides import DECODE, DENSE, DSA, PREFILL
 from godwit.nn.share_plan import SharePlan
 from godwit.train.plots import Curve, line_plot
 
@@ -80,11 +80,10 @@ def render(story: Story) -> str:
         f'<div class="cards">{_card("What you gain", gains(story))}{_card("What you lose", losses(story))}</div>',
         section("What you type", "", f"<pre>{html.escape(chr(10).join(typed(story)))}</pre>"),
         _curve(story),
+        "" if story.quality is None else _quality(story.quality),
         _strips(story),
         _baselines(story),
     ]
-    if story.quality is not None:
-        parts.append(_quality(story.quality))
     if story.bench is not None:
         note = (
             "in indexers: share of DSA's time; bound: speed-up if the indexers left out took no time and all else as "
@@ -110,7 +109,7 @@ def render(story: Story) -> str:
 def gains(story: Story) -> list[str]:
     """Lines of the first card, the most important first."""
     search, plan, bench = story.search, story.plan, story.bench
-    lines = [] if bench is None else _speeds(bench, story.side)
+    lines = [] if bench is None else [*_speeds(bench, story.side), *_harmless_speeds(bench)]
     share = 1 - plan.num_full / search.start.count("F")
     lines.append(
         f"{share:.0%} less memory for index keys: {plan.num_full} layers keep them, not {search.start.count('F')}"
@@ -139,6 +138,17 @@ def _speeds(bench: BenchResult, side: str) -> list[str]:
             f"dropping indexers can give; they took {base.indexers / base.seconds:.0%} of the time)"
         )
     return lines
+
+
+def _harmless_speeds(bench: BenchResult) -> list[str]:
+    """What the plan gains that costs next to nothing, if it was timed."""
+    pattern = bench.plans.get(HARMLESS, "")
+    found = []
+    for work, what in ((PREFILL, "prefill"), (DECODE, "decoding")):
+        timing = bench.find(work, bench.lengths(work)[-1], HARMLESS) if pattern and bench.lengths(work) else None
+        if timing is not None:
+            found.append(f"{bench.speedup(timing):.2f} x {what}")
+    return [f"{pattern.count('F')} indexers, which lose next to nothing, gain {' and '.join(found)}"] if found else []
 
 
 def losses(story: Story) -> list[str]:

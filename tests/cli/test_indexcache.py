@@ -92,7 +92,8 @@ def test_every_plan_of_a_search_is_measured(
         (["--plan", "FSS"], "has 3 letters and the model 4 layers"),
         (["--plan", "1/2", "--samples", "-1"], "samples is -1"),
         (["--search", "nowhere"], "no search result"),
-        (["--plan", "1/2", "--hf"], "leave --hf out"),
+        (["--plan", "1/2", "--device-map", "auto"], "add --hf"),
+        (["--plan", "1/2", "--tasks", "needles"], "invalid choice"),
     ],
 )
 def test_mistakes_about_quality_are_one_line(

@@ -14,6 +14,7 @@ from godwit.base.errors import GodwitError
 from godwit.cli import main
 from godwit.evals.retrieval import retrieval
 from godwit.indexcache.calibration import Calibration
+from godwit.indexcache.engine import DecoderEngine
 from godwit.indexcache.quality import SEED, Quality, Score, SideQuality, num_steps, quality
 from godwit.indexcache.quality_text import harmless
 from godwit.indexcache.report import Story, gains, losses, render, typed
@@ -136,7 +137,7 @@ def test_quality_is_of_the_plans_asked_for(folder: Path) -> None:
     model = load("full").eval()
     rows = Calibration.of([torch.arange(200) % 400, (7 * torch.arange(150)) % 400]).rows
     plans = {"searched": SharePlan("FSSF")}
-    found = quality(model, rows, name="full", plans=plans, tokenizer=Tokenizer.load("full"), num_samples=0)
+    found = quality(DecoderEngine(model), rows, plans=plans, tokenizer=Tokenizer.load("full"), num_samples=0)
     assert [each.side for each in found.sides] == ["dense", "DSA", "searched"] and found.num_tokens == 199 + 149
     for each, plan, dense in zip(found.sides, (None, None, "FSSF"), (True, False, False), strict=True):
         total = 0.0
@@ -157,9 +158,8 @@ def test_a_search_is_measured_all_along_its_path(folder: Path) -> None:
     path = [SharePlan(pattern) for pattern in ("FFFF", "FFSF", "FFSS", "FSSS")]
     steps: list[None] = []
     found = quality(
-        model,
+        DecoderEngine(model),
         rows,
-        name="full",
         plans={"searched": path[2]},
         path=path,
         tokenizer=tokenizer,
@@ -188,11 +188,11 @@ def test_a_search_is_measured_all_along_its_path(folder: Path) -> None:
 
 def test_plans_that_cannot_be_measured_are_refused(folder: Path) -> None:
     tokenizer, rows = Tokenizer.load("full"), Calibration.of(torch.arange(200)).rows
-    shared = load("full", plan="FSSF").eval()
+    shared = DecoderEngine(load("full", plan="FSSF"))
     with pytest.raises(GodwitError, match=r"wants an indexer in layers \[1\], and the model \(FSSF\) has none there"):
-        quality(shared, rows, name="x", plans={"a": SharePlan("FFSS")}, tokenizer=tokenizer, num_samples=0)
+        quality(shared, rows, plans={"a": SharePlan("FFSS")}, tokenizer=tokenizer, num_samples=0)
     with pytest.raises(GodwitError, match="has 3 letters and the model 4 layers"):
-        quality(shared, rows, name="x", plans={}, path=[SharePlan("FSS")], tokenizer=tokenizer, num_samples=0)
+        quality(shared, rows, plans={}, path=[SharePlan("FSS")], tokenizer=tokenizer, num_samples=0)
 
 
 def test_harmless_ends_where_loss_or_retrieval_falls() -> None:

@@ -10,10 +10,14 @@ import transformers
 
 from godwit.base.errors import GodwitError
 from godwit.indexcache.calibration import Row
-from godwit.indexcache.engine import Engine
+from godwit.indexcache.engine import DecoderEngine, Engine
 from godwit.indexcache.overlaps import overlap
 from godwit.indexcache.proxy import ProxyEngine
+from godwit.indexcache.quality import quality
 from godwit.indexcache.searching import search
+from godwit.nn.share_plan import SharePlan
+from godwit.text.bpe import train_bpe
+from godwit.text.tokenizer import Tokenizer
 from tests.models import parity
 from tests.models.parity import CASES, COMMON, INDEX, LATENT, our_model, transformers_model
 
@@ -99,6 +103,22 @@ def test_flipped_layers_are_the_models_own_sharing(family: str) -> None:
     with ProxyEngine(sharing) as engine:
         assert str(engine.plan) == "FFSF"
         torch.testing.assert_close(losses(engine, tokens(), "FFSF"), expected, atol=1e-5, rtol=0)
+
+
+def test_quality_is_that_of_our_own_loading(tmp_path: Path) -> None:
+    theirs = transformers_model("glm5")
+    ours = our_model(theirs)
+    train_bpe(["one two three"], 300).save(tmp_path)
+    plans = {"half": SharePlan("FSFS")}
+    asked = {"plans": plans, "tokenizer": Tokenizer.load(tmp_path), "num_samples": 0, "path": [SharePlan("FFFS")]}
+    rows = [Row.of(tokens(0)), Row.of(tokens(1))]
+    a = quality(ProxyEngine(theirs), rows, **asked)
+    b = quality(DecoderEngine(ours), rows, **asked)
+    assert [each.side for each in a.sides] == ["DSA", "half"] and b.sides[0].side == "dense"
+    for each, other in zip((*a.sides, *a.path), (*b.sides[1:], *b.path), strict=True):
+        assert (each.side, each.pattern) == (other.side, other.pattern)
+        assert each.loss == pytest.approx(other.loss, abs=1e-5)
+    assert len({each.loss for each in (*a.sides, *a.path)}) == 3 and a.num_tokens == b.num_tokens == 2 * (LENGTH - 1)
 
 
 @pytest.mark.parametrize("case", ["glm5", "deepseek"])

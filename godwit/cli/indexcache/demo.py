@@ -219,6 +219,7 @@ class Demo:
 
     def quality(self, plans: "dict[str, SharePlan]", path: "Sequence[SharePlan]") -> "Quality":
         """Loss and retrieval, under some plans and along the search's path."""
+        from godwit.indexcache.engine import DecoderEngine
         from godwit.indexcache.quality import FILE_NAME, Quality, num_steps, quality
         from godwit.text.tokenizer import Tokenizer
 
@@ -229,9 +230,8 @@ class Demo:
             total = num_steps(self.options.test_rows, patterns, num_samples=self.options.samples)
             with Progress(total, what="measuring", unit="passes") as progress:
                 found = quality(
-                    self.model,
+                    DecoderEngine(self.model, name=self.name),
                     self.rows.rows[self.options.rows :],
-                    name=self.name,
                     plans=plans,
                     path=path,
                     tokenizer=Tokenizer.load(self.source),
@@ -265,6 +265,7 @@ class Demo:
 
     def story(self) -> "Story":
         """Every step, in order."""
+        from godwit.indexcache.quality import HARMLESS
         from godwit.indexcache.report import Story
         from godwit.nn.share_plan import SharePlan
 
@@ -275,11 +276,15 @@ class Demo:
         for each in searched.baselines:
             if each.name == UNIFORM and each.num_full == plan.num_full:
                 plans[UNIFORM] = SharePlan(each.pattern)
+        quality = self.quality(plans, searched.path)
+        harmless = quality.harmless
+        if harmless is not None and plan.num_full < harmless.num_full < self.config.num_hidden_layers:
+            plans[HARMLESS] = SharePlan(harmless.pattern)
         return Story(
             search=searched,
             keep=self.keep,
             side=SEARCHED,
-            quality=self.quality(plans, searched.path),
+            quality=quality,
             bench=self.bench(plans),
             overlap=overlap,
             folder=str(self.out / "shared"),
