@@ -148,10 +148,11 @@ def quality(
 
     Raises:
         GodwitError: no row, or none whose loss counts; a plan of another length, or that asks for an indexer which the
-            model does not have.
+            model does not have; rows too short for a task.
     """
-    rows = engine.rows(tuple(rows))
+    # Before an engine takes packed rows apart.
     seq_len = max((len(row.tokens_T) for row in rows), default=0)
+    rows = engine.rows(tuple(rows))
     counted = sum(row.num_counted for row in rows)
     if not counted:
         raise GodwitError("there are no rows to take a loss of; give more texts with --data, or fewer --rows")
@@ -160,7 +161,11 @@ def quality(
     named = {DENSE: "", DSA: engine.plan.pattern} | {side: plan.pattern for side, plan in plans.items()}
     along = [plan.pattern for plan in path]
     found = {pattern: _Found() for pattern in (*named.values(), *along)}
-    asked = tasks if num_samples else ()
+    # All of them now, so that a length too short for a task is found before anything ran.
+    asked = {
+        task: samples(tokenizer, task=task, num_tokens=seq_len, num_samples=num_samples, seed=SEED)
+        for task in (tasks if num_samples else ())
+    }
 
     def take_loss(row: Row, pattern: str, hidden_TD: Tensor) -> None:
         found[pattern].losses.append(head_losses(hidden_TD, engine.logits, row.labels_T))
@@ -173,8 +178,8 @@ def quality(
     with engine:
         for row in rows:
             _under_each(engine, row, list(found), partial(take_loss, row))
-        for task in asked:
-            for sample in samples(tokenizer, task=task, num_tokens=seq_len, num_samples=num_samples, seed=SEED):
+        for task, drawn in asked.items():
+            for sample in drawn:
                 row = Row.of(torch.tensor(sample.tokens))
                 _under_each(engine, row, list(found), partial(take_answers, task, sample))
     if not found[""].losses:

@@ -61,11 +61,15 @@ def run(arguments: list[str]) -> int:
     plans = {text: SharePlan.named(text, engine.num_layers) for text in options.plan}
     path = () if searched is None else searched.path
     seen = 0 if searched is None else -(-searched.num_tokens // searched.seq_len)
-    drawn = engine.rows(calibrate(options, engine, folder, World(), seen=seen).rows[seen:])
+    drawn = calibrate(options, engine, folder, World(), seen=seen).rows[seen:]
     patterns = [plan.pattern for plan in (engine.plan, *plans.values(), *path)]
     with Progress(
         num_steps(
-            len(drawn), patterns, num_tasks=len(options.tasks), num_samples=options.samples, dense=not options.hf
+            len(engine.rows(drawn)),
+            patterns,
+            num_tasks=len(options.tasks),
+            num_samples=options.samples,
+            dense=not options.hf,
         ),
         what="measuring",
         unit="passes",
