@@ -15,6 +15,7 @@ Every score is the same operations whatever block of queries or keys it is compu
 import numpy as np
 
 from godwit.ops._numba import inner, njit, numba
+from godwit.ops._share import blocks_left
 from godwit.ops.index_topk._best import cut, kth_largest, score_of, sortable
 from godwit.ops.index_topk._pack import PANEL, keep, number_panel, room_for, seen
 from godwit.ops.index_topk._scores import score_panel
@@ -26,35 +27,38 @@ STRIDE = 32
 
 
 @njit(parallel=True)
-def select(q, w, panels, sample, num_before, offset, index):  # noqa: ANN001 (compiled: types are inferred)
+def select(threads, q, w, panels, sample, num_before, offset, index):  # noqa: ANN001 (compiled: types are inferred)
     """Fill `index` (Q, K) for queries that are positions `num_before`, `num_before + 1`, ... of their document."""
     num_queries, width = index.shape
     num_blocks = (num_queries + ROWS - 1) // ROWS
     room = room_for(width)
-    for i in numba.prange(num_blocks):
-        # From both ends in turn: late queries see more, and each thread gets one run of i.
-        block = i // 2 if i % 2 == 0 else num_blocks - 1 - i // 2
-        first, last = block * ROWS, min((block + 1) * ROWS, num_queries)
+    taken = np.zeros(1, np.int64)
+    for _ in numba.prange(threads):
         score = np.empty((ROWS, room + PANEL), np.float32)
         place = np.empty((ROWS, room + PANEL), np.int32)
         key = np.empty(max(room, sample.shape[0] * PANEL) + PANEL, np.int32)
-        count = np.zeros(ROWS, np.int64)
+        count = np.empty(ROWS, np.int64)
         threshold = np.empty(ROWS, np.float32)
-        for r in range(first, last):
-            threshold[r - first] = guess(q, w, r, sample, num_before + r + 1, width, key)
-        scan(q, w, panels, first, last, num_before, width, threshold, count, score, place, key)
-        for r in range(first, last):
-            visible = num_before + r + 1
-            if visible <= width:
-                take_all(index, r, visible, offset)
-                continue
-            if count[r - first] < width:
-                # Slot 0 belonged to the block's first row, which is finished.
-                threshold[0], count[0] = np.nan, 0
-                scan(q, w, panels, r, r + 1, num_before, width, threshold, count, score, place, key)
-                finish(score, place, 0, count[0], width, key, offset, index, r)
-            else:
-                finish(score, place, r - first, count[r - first], width, key, offset, index, r)
+        for i in blocks_left(taken, num_blocks):
+            # Late queries see more, so they go first: what is left at the end are short blocks.
+            block = num_blocks - 1 - i
+            first, last = block * ROWS, min((block + 1) * ROWS, num_queries)
+            for r in range(first, last):
+                count[r - first] = 0
+                threshold[r - first] = guess(q, w, r, sample, num_before + r + 1, width, key)
+            scan(q, w, panels, first, last, num_before, width, threshold, count, score, place, key)
+            for r in range(first, last):
+                visible = num_before + r + 1
+                if visible <= width:
+                    take_all(index, r, visible, offset)
+                    continue
+                if count[r - first] < width:
+                    # Slot 0 belonged to the block's first row, which is finished.
+                    threshold[0], count[0] = np.nan, 0
+                    scan(q, w, panels, r, r + 1, num_before, width, threshold, count, score, place, key)
+                    finish(score, place, 0, count[0], width, key, offset, index, r)
+                else:
+                    finish(score, place, r - first, count[r - first], width, key, offset, index, r)
 
 
 @inner

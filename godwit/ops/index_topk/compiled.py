@@ -37,12 +37,12 @@ def run(
     # numba takes a second to import; only those who select pay for it.
     from godwit.ops.index_topk._kernel import PANEL, STRIDE, select
 
-    match_threads()
+    threads = match_threads()
     for part in rows(context, query_seqlens):
         mine = slice(part.first, part.last)
         k_LD = k_TD[part.start : part.end]
         panels, sample = in_panels(k_LD, PANEL).numpy(), in_panels(k_LD[::STRIDE], PANEL).numpy()
-        select(q[mine], w[mine], panels, sample, part.num_before, part.start, index[mine])
+        select(threads, q[mine], w[mine], panels, sample, part.num_before, part.start, index[mine])
     return index_QK
 
 

@@ -3,8 +3,9 @@
 import numpy as np
 
 from godwit.ops._numba import inner, njit, numba
+from godwit.ops._share import blocks_left
 from godwit.ops.index_topk._best import cut
-from godwit.ops.index_topk._kernel import ROWS, finish, take_all
+from godwit.ops.index_topk._kernel import finish, take_all
 from godwit.ops.index_topk._pack import PANEL, keep, number_panel, room_for, seen
 from godwit.ops.index_topk._scores import score_panel
 
@@ -39,16 +40,17 @@ def choose_blocks(q, w, row, mean_panels, own, num_blocks, score, place, key, ke
 
 
 @njit(parallel=True)
-def select(q, w, panels, mean_panels, num_blocks, num_before, offset, index):  # noqa: ANN001
+def select(threads, q, w, panels, mean_panels, num_blocks, num_before, offset, index):  # noqa: ANN001
     """Fill `index` (Q, K) for queries that are positions `num_before`, `num_before + 1`, ... of their document."""
     num_queries, width = index.shape
     room = room_for(width)
     size = max(room, mean_panels.shape[0] * PANEL) + PANEL
-    for i in numba.prange((num_queries + ROWS - 1) // ROWS):
+    taken = np.zeros(1, np.int64)
+    for _ in numba.prange(threads):
         score, place = np.empty((1, size), np.float32), np.empty((1, size), np.int32)
         fresh, here, key = np.empty(PANEL, np.float32), np.empty(PANEL, np.int32), np.empty(size, np.int32)
         kept = np.empty(num_blocks, np.int32)
-        for r in range(i * ROWS, min((i + 1) * ROWS, num_queries)):
+        for r in blocks_left(taken, num_queries):
             visible = num_before + r + 1
             if visible <= width:
                 take_all(index, r, visible, offset)

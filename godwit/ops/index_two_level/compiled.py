@@ -38,10 +38,10 @@ def run(
     from godwit.ops.index_topk._scores import PANEL
     from godwit.ops.index_two_level._kernel import select
 
-    match_threads()
+    threads = match_threads()
     for part in rows(context, query_seqlens):
         mine, k_LD = slice(part.first, part.last), k_TD[part.start : part.end]
         panels = exact.in_panels(k_LD, PANEL).numpy()
         mean_panels = exact.in_panels(pooled(k_LD, block), PANEL).numpy()
-        select(q[mine], w[mine], panels, mean_panels, num_blocks, part.num_before, part.start, index[mine])
+        select(threads, q[mine], w[mine], panels, mean_panels, num_blocks, part.num_before, part.start, index[mine])
     return index_QK

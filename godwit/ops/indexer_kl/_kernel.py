@@ -12,6 +12,7 @@ import numpy as np
 from godwit.ops._gathered import add_rows, dots
 from godwit.ops._numba import inner, njit, numba
 from godwit.ops._places import PAD, places
+from godwit.ops._share import blocks_left
 from godwit.ops._softmax import softmax
 
 FAST = {"contract", "reassoc", "nsz"}
@@ -21,35 +22,38 @@ ROWS = 64
 
 
 @njit(parallel=True)
-def add_attention(q, k, index, scale, total, entropy, own_entropy):  # noqa: ANN001 (compiled: types are inferred)
+def add_attention(threads, q, k, index, scale, total, entropy, own_entropy):  # noqa: ANN001 (compiled: types are inferred)
     """Add one teacher's mean attention to `total` (Q, K), and its sum p log p to `entropy` (Q,) if that is asked for.
 
     q is (Q, N, E), k by head (G, T, E).
     """
     repeat, num_blocks = q.shape[1] // k.shape[0], (q.shape[0] + ROWS - 1) // ROWS
     share = np.float32(1) / np.float32(q.shape[1])
-    for block in numba.prange(num_blocks):
-        first, last = block * ROWS, min((block + 1) * ROWS, q.shape[0])
+    taken = np.zeros(1, np.int64)
+    for _ in numba.prange(threads):
         place = np.zeros((ROWS, index.shape[1] + PAD), np.int64)
         count = np.zeros(ROWS, np.int64)
         p = np.empty(index.shape[1] + PAD, np.float32)
-        own = np.zeros((ROWS, index.shape[1]), np.float32)
-        for i in range(first, last):
-            count[i - first] = places(index[i], place[i - first])
-        for g in range(k.shape[0]):
+        own = np.empty((ROWS, index.shape[1]), np.float32)
+        for block in blocks_left(taken, num_blocks):
+            first, last = block * ROWS, min((block + 1) * ROWS, q.shape[0])
+            own[:] = 0
+            for i in range(first, last):
+                count[i - first] = places(index[i], place[i - first])
+            for g in range(k.shape[0]):
+                for i in range(first, last):
+                    n = count[i - first]
+                    for h in range(g * repeat, (g + 1) * repeat):
+                        dots(q[i, h], k[g], place[i - first], n, scale, p)
+                        softmax(p, n)
+                        for j in range(n):
+                            own[i - first, j] += share * p[j]
             for i in range(first, last):
                 n = count[i - first]
-                for h in range(g * repeat, (g + 1) * repeat):
-                    dots(q[i, h], k[g], place[i - first], n, scale, p)
-                    softmax(p, n)
-                    for j in range(n):
-                        own[i - first, j] += share * p[j]
-        for i in range(first, last):
-            n = count[i - first]
-            if own_entropy:
-                entropy[i] += negative_entropy(own[i - first], n)
-            for j in range(n):
-                total[i, j] += own[i - first, j]
+                if own_entropy:
+                    entropy[i] += negative_entropy(own[i - first], n)
+                for j in range(n):
+                    total[i, j] += own[i - first, j]
 
 
 @inner

@@ -67,7 +67,7 @@ class _Loss(torch.autograd.Function):
         # numba takes a second to import; only those who learn this way pay for it.
         from godwit.ops.indexer_kl import _kernel as kernel
 
-        match_threads()
+        threads = match_threads()
         gradients = any(ctx.needs_input_grad)
         (num_tokens, num_heads, width), num_columns = q_THA.shape, index_TK.shape[1]
         # An even number of heads and whole blocks of columns; zeros change no score.
@@ -86,7 +86,7 @@ class _Loss(torch.autograd.Function):
             target = np.zeros((len(index[rows]), num_columns), np.float32)
             for teacher_q, teacher_k, scale in learned:
                 arguments = (teacher_q[rows], teacher_k, index[rows], np.float32(scale), target, kl[rows])
-                kernel.add_attention(*arguments, form == "multi")
+                kernel.add_attention(threads, *arguments, form == "multi")
             target /= len(learned)
             kl[rows] /= len(learned)
             if form == "mean":

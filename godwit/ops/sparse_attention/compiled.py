@@ -63,7 +63,8 @@ class _Attend(torch.autograd.Function):
         lse_TH = q_THD.new_empty(q_THD.shape[:2])
         inputs = [array(x) for x in (q_THD, k_TGD.transpose(0, 1), v_TGE.transpose(0, 1), index_TK.int())]
         arguments = (*inputs, np.float32(scale), out_THE.numpy(), lse_TH.numpy())
-        _kernel().forward(*arguments)
+        threads, kernel = _started()
+        kernel.forward(threads, *arguments)
         ctx.save_for_backward(q_THD, k_TGD, v_TGE, index_TK, out_THE, lse_TH)
         ctx.scale = scale
         return out_THE, lse_TH
@@ -78,7 +79,8 @@ class _Attend(torch.autograd.Function):
         )
         dq_HTD, dk_GTD, dv_GTE = (torch.zeros(x.shape) for x in (q, k, v))
         dq, dk, dv = (x.numpy() for x in (dq_HTD, dk_GTD, dv_GTE))
-        index, scale, kernel = array(index_TK.int()), np.float32(ctx.scale), _kernel()
+        index, scale = array(index_TK.int()), np.float32(ctx.scale)
+        threads, kernel = _started()
         repeat, width = len(q) // len(k), index.shape[1]
         chunk = max(MIN_CHUNK, CHUNK_NUMBERS // (repeat * width))
         p, ds = (np.empty((repeat, min(chunk, len(index)), width), np.float32) for _ in range(2))
@@ -87,15 +89,15 @@ class _Attend(torch.autograd.Function):
             by_position = invert(rows, len(index))
             for g in range(len(k)):
                 mine = slice(g * repeat, (g + 1) * repeat)
-                of_head = (start, q[mine], dout[mine])
+                of_head = (threads, start, q[mine], dout[mine])
                 kernel.query_gradients(*of_head, k[g], v[g], rows, lse[mine], delta[mine], scale, p, ds, dq[mine])
                 kernel.key_gradients(*of_head, p, ds, *by_position, dk[g], dv[g])
         return dq_HTD.transpose(0, 1), dk_GTD.transpose(0, 1), dv_GTE.transpose(0, 1), None, None
 
 
-def _kernel():
+def _started():
+    """How many threads there are, and the loops."""
     # numba takes a second to import; only those who attend this way pay for it.
     from godwit.ops.sparse_attention import _kernel
 
-    match_threads()
-    return _kernel
+    return match_threads(), _kernel

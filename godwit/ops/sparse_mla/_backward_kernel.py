@@ -12,6 +12,7 @@ import numpy as np
 
 from godwit.ops._numba import inner, njit, numba
 from godwit.ops._places import PAD, places
+from godwit.ops._share import blocks_left
 from godwit.ops._softmax import exponentials
 from godwit.ops.sparse_mla._any_width import scores, sums
 
@@ -20,20 +21,22 @@ COLUMNS = 16
 
 
 @njit(parallel=True)
-def query_gradients(q, c, index, dout, lse, delta, weight, dweight, dq):  # noqa: ANN001 (compiled: types are inferred)
+def query_gradients(threads, q, c, index, dout, lse, delta, weight, dweight, dq):  # noqa: ANN001 (compiled: types are inferred)
     """Fill `weight` and `dweight` (Q, H, K + PAD) with p and ds, `dq` (Q, H, W) but for the scale, which is in q."""
-    for i in numba.prange(q.shape[0]):
+    taken = np.zeros(1, np.int64)
+    for _ in numba.prange(threads):
         place = np.zeros(index.shape[1] + PAD, np.int64)
-        n = places(index[i], place)
-        p, ds = weight[i], dweight[i]
-        scores(q[i], c, place, n, p)
-        scores(dout[i], c, place, n, ds)
-        for h in range(q.shape[1]):
-            exponentials(p[h], n, lse[i, h])
-            for j in range(n):
-                ds[h, j] = p[h, j] * (ds[h, j] - delta[i, h])
-            ds[h, n : n + PAD] = 0
-        sums(ds, c, place, n, dq[i])
+        for i in blocks_left(taken, q.shape[0]):
+            n = places(index[i], place)
+            p, ds = weight[i], dweight[i]
+            scores(q[i], c, place, n, p)
+            scores(dout[i], c, place, n, ds)
+            for h in range(q.shape[1]):
+                exponentials(p[h], n, lse[i, h])
+                for j in range(n):
+                    ds[h, j] = p[h, j] * (ds[h, j] - delta[i, h])
+                ds[h, n : n + PAD] = 0
+            sums(ds, c, place, n, dq[i])
 
 
 @njit(parallel=True)

@@ -11,6 +11,7 @@ import numpy as np
 
 from godwit.ops._numba import inner, njit, numba
 from godwit.ops._places import places
+from godwit.ops._share import blocks_left
 from godwit.ops._softmax import exponentials, largest
 from godwit.ops.sparse_mla._products import ROWS, add_rows, dots
 
@@ -28,32 +29,41 @@ def queries_at_once(num_queries: int, num_heads: int, width: int, num_threads: i
 
 
 @njit(parallel=True)
-def attend(q, c, index, out, lse, block, group):  # noqa: ANN001 (compiled: types are inferred)
+def attend(threads, q, c, index, out, lse, block, group):  # noqa: ANN001 (compiled: types are inferred)
     """Fill `out` (Q, H, C) and `lse` (Q, H) from scaled queries (Q, H, W), rows (T, W) and positions (Q, K).
 
     `block` queries take their parts in turn, see `queries_at_once`; heads are whole groups, see `_products.group_of`.
     """
     num_queries, num_heads, width = q.shape[0], q.shape[1], index.shape[1]
-    for b in numba.prange((num_queries + block - 1) // block):
-        first, last = b * block, min((b + 1) * block, num_queries)
+    near = max(1, NEAR // (ROWS * c.shape[1])) * ROWS
+    taken = np.zeros(1, np.int64)
+    for _ in numba.prange(threads):
         place, count = np.zeros((block, width + ROWS), np.int64), np.zeros(block, np.int64)
-        near = max(1, NEAR // (ROWS * c.shape[1])) * ROWS
         p = np.empty((num_heads, min(width, PART) + ROWS), np.float32)
-        top, total = np.full((block, num_heads), -np.inf, np.float32), np.zeros((block, num_heads), np.float32)
-        for i in range(first, last):
-            count[i - first] = places(index[i], place[i - first])
-            out[i] = 0
-        for start in range(0, width, PART):
+        top, total = np.empty((block, num_heads), np.float32), np.empty((block, num_heads), np.float32)
+        for b in blocks_left(taken, (num_queries + block - 1) // block):
+            first, last = b * block, min((b + 1) * block, num_queries)
+            top[:], total[:] = -np.inf, 0
             for i in range(first, last):
-                number = min(PART, count[i - first] - start)
-                if number > 0:
-                    attend_part(q, c, place, i, i - first, start, number, p, top, total, out, near, group)
-        for i in range(first, last):
-            for h in range(num_heads):
-                inverse = np.float32(1) / total[i - first, h]
-                for d in range(out.shape[2]):
-                    out[i, h, d] *= inverse
-                lse[i, h] = top[i - first, h] + np.log(total[i - first, h])
+                count[i - first] = places(index[i], place[i - first])
+                out[i] = 0
+            for start in range(0, width, PART):
+                for i in range(first, last):
+                    number = min(PART, count[i - first] - start)
+                    if number > 0:
+                        attend_part(q, c, place, i, i - first, start, number, p, top, total, out, near, group)
+            for i in range(first, last):
+                finish(out, lse, top, total, i, i - first)
+
+
+@inner
+def finish(out, lse, top, total, i, r):  # noqa: ANN001
+    """Divide the sums of query i, row r of `top` and `total`, by their weights."""
+    for h in range(out.shape[1]):
+        inverse = np.float32(1) / total[r, h]
+        for d in range(out.shape[2]):
+            out[i, h, d] *= inverse
+        lse[i, h] = top[r, h] + np.log(total[r, h])
 
 
 @inner

@@ -52,11 +52,11 @@ class _Attend(torch.autograd.Function):
         from godwit.ops.sparse_mla._kernel import attend, queries_at_once
         from godwit.ops.sparse_mla._products import group_of
 
-        match_threads()
+        threads = match_threads()
         num_queries, num_heads, width = q_QHW.shape
-        block = queries_at_once(num_queries, num_heads, width, torch.get_num_threads())
+        block = queries_at_once(num_queries, num_heads, width, threads)
         q, c, index = map(array, (q_QHW, c_TW, index_QK))
-        attend(q, c, index, out_QHC.numpy(), lse_QH.numpy(), block, group_of(num_heads))
+        attend(threads, q, c, index, out_QHC.numpy(), lse_QH.numpy(), block, group_of(num_heads))
         ctx.save_for_backward(q_QHW, c_TW, index_QK, out_QHC, lse_QH)
         return out_QHC, lse_QH
 
@@ -64,7 +64,7 @@ class _Attend(torch.autograd.Function):
     def backward(ctx, dout_QHC, dlse_QH):  # noqa: ANN001  # pyrefly: ignore[bad-override]
         from godwit.ops.sparse_mla import _backward_kernel as kernel
 
-        match_threads()
+        threads = match_threads()
         q_QHW, c_TW, index_QK, out_QHC, lse_QH = ctx.saved_tensors
         # d lse / d score is p: it joins the term that all of a row's scores share.
         delta_QH = (dout_QHC * out_QHC).sum(dim=-1) - dlse_QH
@@ -85,6 +85,7 @@ class _Attend(torch.autograd.Function):
         dq, dc = dq_QHW.numpy(), dc_BTX.numpy()
         for start in range(0, len(q), chunk):
             rows = slice(start, start + chunk)
-            kernel.query_gradients(q[rows], c, index[rows], dout[rows], lse[rows], delta[rows], p, ds, dq[rows])
+            own = q[rows], c, index[rows], dout[rows], lse[rows], delta[rows]
+            kernel.query_gradients(threads, *own, p, ds, dq[rows])
             kernel.row_gradients(wide_q[rows], wide_dout[rows], index[rows], p, ds, dc)
         return dq_QHW[:, :own_heads], dc_BTX.transpose(0, 1).flatten(1)[:, :width], None, None
