@@ -5,7 +5,7 @@
 
 Transformers runs 256-token chunks with its cache, the fastest way found for it (one shot is 4 x slower at 16K and takes
 9 GB). Godwit runs the whole document; `chunks` runs 4,096 tokens at a time over a cache, as the engine does;
-`chunks, 1/4` keeps 2 of the 8 layers' indexers; `two-level` has a block filter before the exact index scores (what it
+`1/4` keeps 2 of the 8 layers' indexers; `two-level` has a block filter before the exact index scores (what it
 finds of the exact selection: `bench_two_level`). All give the logits of the last token only. Peak memory is each side's
 own process: high-water mark during prefill less what was resident before it. Each part of Godwit's time stands beside
 its floor (`sparse_floors`), and so do the parts of one layer of GLM-5's shape.
@@ -76,13 +76,13 @@ def godwit_model(topk: int, state: dict[str, torch.Tensor]) -> Decoder:
     return model
 
 
-def godwit_prefill(model: Decoder, two_level: TwoLevel | None) -> Prefill:
+def godwit_prefill(model: Decoder, two_level: TwoLevel | None, plan: str | None = None) -> Prefill:
     """Prefill of the whole document."""
 
     @torch.inference_mode()
     def prefill(tokens_T: torch.Tensor) -> torch.Tensor:
         set_two_level(model, two_level)
-        hidden_TD = model.features(tokens_T, AttnContext.single(tokens_T.shape[0])).hidden_TD
+        hidden_TD = model.features(tokens_T, AttnContext.single(tokens_T.shape[0]), plan=plan).hidden_TD
         return model.logits(hidden_TD[-1])
 
     return prefill
@@ -109,6 +109,7 @@ def sides(topk: int) -> dict[str, Prefill]:
     return {
         "transformers": theirs,
         "godwit": godwit_prefill(model, None),
+        "godwit, 1/4": godwit_prefill(model, None, plan=SHARED),
         "chunks": chunked_prefill(model),
         "chunks, 1/4": chunked_prefill(model, plan=SHARED),
         "two-level": godwit_prefill(model, two_level_of(topk)),
