@@ -218,6 +218,27 @@ def test_harmless_ends_where_loss_or_retrieval_falls() -> None:
     assert harmless(replace(lost, path=())) == ""
 
 
+def test_the_page_offers_the_plan_that_loses_next_to_nothing() -> None:
+    search = result()
+    sides = [
+        SideQuality(side="", pattern=str(plan), loss=loss, scores={})
+        for plan, loss in zip(search.path, (2.0, 2.001, 2.002, 2.3), strict=False)
+    ]
+    quality = Quality(
+        model="tiny",
+        num_tokens=9,
+        seq_len=9,
+        sides=tuple(replace(sides[0], side=name) for name in ("dense", "DSA", "searched")),
+        path=tuple(sides),
+    )
+    story = Story(search=search, keep=3, quality=quality)
+    last = typed(story)[-1]
+    assert last.startswith(f"godwit indexcache export tiny --plan {search.path[2]} --out harmless")
+    assert "keep 4 indexers" in last and last in render(Story(search=search, keep=3, quality=quality)).replace(
+        "&#x27;", "'"
+    )
+
+
 def test_a_page_of_a_search_alone_says_what_is_missing() -> None:
     search = result()
     story = Story(search=search, keep=3)
