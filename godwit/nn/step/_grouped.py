@@ -37,7 +37,8 @@ def layer(x, w, index, feed, place, keys, values, tiles, rows, num_runs, sparse)
             values[g, row] = v[t, g * values.shape[2] : (g + 1) * values.shape[2]]
     finite = choose(normed, normed, index, place, tiles, rows, num_runs, sparse)
     out = np.empty((x.shape[0], q.shape[1], values.shape[2]), np.float32)
-    forward(turned, keys, values, rows, w.scale, out, np.empty(q.shape[:2], np.float32))
+    # Few queries: there is a block of work for each key-value head, so no more threads find any.
+    forward(keys.shape[0], turned, keys, values, rows, w.scale, out, np.empty(q.shape[:2], np.float32))
     projected = multiplied(w.o, out.reshape(x.shape[0], q.shape[1] * values.shape[2]))
     add_bias(projected, w.o_bias)
     add(x, projected)
