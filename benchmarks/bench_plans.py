@@ -21,15 +21,13 @@ from godwit.base.aligned import aligned
 from godwit.base.machine import provenance
 from godwit.base.progress import Progress
 from godwit.cli.targets import model_folder
-from godwit.data.config import DataConfig
-from godwit.data.prepare import prepare
 from godwit.data.recall import TASKS
-from godwit.indexcache.calibration import draw_rows
 from godwit.indexcache.engine import DecoderEngine
 from godwit.indexcache.quality import num_steps, quality
 from godwit.indexcache.quality_text import columns, percent, rows
 from godwit.indexcache.result import SearchResult
 from godwit.nn.share_plan import SharePlan
+from godwit.recipes.studies._quality import rows_of
 from godwit.text.tokenizer import Tokenizer
 
 
@@ -50,13 +48,9 @@ def main() -> None:
         for others in combinations(range(1, num_layers), given.keep - 1)
     ]
     with tempfile.TemporaryDirectory() as folder:
-        prepared = prepare(DataConfig(sources=("stdlib",), tokenizer=str(source), holdout=0.05), Path(folder), seed=0)
-        topk = model.config.index_topk_or_none or 0
-        drawn = draw_rows(
-            prepared, num_rows=given.rows, seq_len=given.seq_len, topk=topk, single=True, seed=1, splits=("valid",)
-        ).rows
+        drawn = rows_of(("stdlib",), source, Path(folder), num_rows=given.rows, seq_len=given.seq_len, seed=1)
         patterns = [plan.pattern for plan in plans]
-        total = num_steps(len(drawn), ["F" * num_layers, *patterns], num_tasks=3, num_samples=given.samples)
+        total = num_steps(len(drawn), ["F" * num_layers, *patterns], num_tasks=len(TASKS), num_samples=given.samples)
         with Progress(total, what="measuring", unit="passes") as progress:
             found = quality(
                 DecoderEngine(model, name=given.model),

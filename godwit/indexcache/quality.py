@@ -99,6 +99,13 @@ class Quality:
             found = each
         return found
 
+    def harmless_beside(self, plan: SharePlan) -> SharePlan | None:
+        """The harmless plan, if it keeps more indexers than `plan` and fewer than all; else None."""
+        found = self.harmless
+        if found is None or not plan.num_full < found.num_full < self.path[0].num_full:
+            return None
+        return SharePlan(found.pattern)
+
     def save(self, folder: str | Path) -> Path:
         """Write `quality.json` into `folder`."""
         write_json(Path(folder) / FILE_NAME, to_json(self))

@@ -187,9 +187,9 @@ def typed(story: Story) -> list[str]:
     # What an export wrote says the plan itself, in config.json.
     lines += [f"godwit serve {served}", f"vllm serve {served}", f"python -m sglang.launch_server --model-path {served}"]
     lines.append(f"godwit indexcache flags {served}    # the plan in the words of every engine: see below")
-    harmless = None if story.quality is None else story.quality.harmless
-    if harmless is not None and story.plan.num_full < harmless.num_full < story.search.start.count("F"):
-        export = f"godwit indexcache export {story.search.model} --plan {harmless.pattern} --out harmless"
+    harmless = None if story.quality is None else story.quality.harmless_beside(story.plan)
+    if harmless is not None:
+        export = f"godwit indexcache export {story.search.model} --plan {harmless} --out harmless"
         lines.append(f"{export}    # or keep {harmless.num_full} indexers and lose next to nothing")
     return lines
 

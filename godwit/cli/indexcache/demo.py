@@ -277,9 +277,9 @@ class Demo:
             if each.name == UNIFORM and each.num_full == plan.num_full:
                 plans[UNIFORM] = SharePlan(each.pattern)
         quality = self.quality(plans, searched.path)
-        harmless = quality.harmless
-        if harmless is not None and plan.num_full < harmless.num_full < self.config.num_hidden_layers:
-            plans[HARMLESS] = SharePlan(harmless.pattern)
+        harmless = quality.harmless_beside(plan)
+        if harmless is not None:
+            plans[HARMLESS] = harmless
         return Story(
             search=searched,
             keep=self.keep,
